@@ -54,7 +54,7 @@ fn check(name: impl Into<String>, finding: Finding) -> Check {
 pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
     let wait = Wait::begin("Checking this host…");
     let image = Image::open_current(&images_dir(config));
-    let mut checks = tools().await;
+    let mut checks = tools(image.is_ok()).await;
     checks.push(check("providers", providers(config)));
     checks.push(check("image", describe_image(image.as_ref().map_err(ToString::to_string))));
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
@@ -86,7 +86,7 @@ fn print_check(check: &Check) {
     print_line(format_args!("{mark} {:<21} {text}", check.name));
 }
 
-async fn tools() -> Vec<Check> {
+async fn tools(has_image: bool) -> Vec<Check> {
     let mut found = Vec::new();
     match qemu::find_qemu() {
         Some(program) => found.push(check(
@@ -102,6 +102,12 @@ async fn tools() -> Vec<Check> {
         )),
     }
     let missing = image::find_missing_requirements();
+    if has_image && !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|tool| tool.what.as_ref()).collect();
+        let text = format!("{} missing; only `anteroom image build` needs them", names.join(", "));
+        found.push(check("image tools", Finding::Unused(text)));
+        return found;
+    }
     if missing.is_empty() {
         found.push(check("image tools", Finding::Ok("all installed".into())));
     }

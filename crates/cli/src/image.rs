@@ -1,4 +1,6 @@
-//! `anteroom image build | show | lock | sbom`.
+//! `anteroom image build | export | fetch | show | lock | sbom`.
+
+mod archive;
 
 use super::{
     machine_environment::{self, images_dir, keeper_program},
@@ -26,12 +28,27 @@ pub(super) enum ImageCommand {
         /// Print only the path of the image's directory.
         #[arg(long)]
         print_dir: bool,
-        /// Static binary of the agent. Default: `anteroom-agent` in the directory of this program.
+        /// Static binary of the agent. Default: `anteroom-agent` in the directory of this program, or in `../lib/anteroom`.
         #[arg(long, value_name = "FILE")]
         agent: Option<PathBuf>,
-        /// Static binary of the demo tool. Default: `anteroom-demo-cli` in the directory of this program.
+        /// Static binary of the demo tool. Default: `anteroom-demo-cli` in the directory of this program, or in `../lib/anteroom`.
         #[arg(long, value_name = "FILE")]
         demo_cli: Option<PathBuf>,
+    },
+    /// Write the current image into one file, for hosts that do not build one, and its SHA-256 into FILE.sha256.
+    Export {
+        /// The file; it must not exist.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Verify a file of `image export` and make it the image for new machines.
+    Fetch {
+        /// The file; `-`: standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The SHA-256 of the file (hexadecimal). Default: that in FILE.sha256, as `sha256sum` writes it.
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
     },
     /// Print what the current image is and has.
     Show {
@@ -55,11 +72,14 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
             } else {
                 Packages::Locked
             };
+            archive::require_own_cache_dir(config)?;
             let image = build_configured_image(config, packages, agent, demo_cli, print_dir).await?;
             if print_dir {
                 print_line(image.dir.display());
             }
         }
+        ImageCommand::Export { file } => return archive::export(config, file).await,
+        ImageCommand::Fetch { file, sha256 } => return archive::fetch(config, file, sha256).await,
         ImageCommand::Show { json } => {
             let image = Image::open_current(&images_dir(config))?;
             if json { print_json(&image.manifest)? } else { show(&image) }
@@ -102,6 +122,13 @@ enum Packages {
     Newest,
 }
 
+/// A program of the guest: it is in the directory of this program, or in `../lib/anteroom` (of the Debian package).
+fn guest_program(name: &str) -> anyhow::Result<PathBuf> {
+    let beside = keeper_program()?.with_file_name(name);
+    let in_package = beside.with_file_name("../lib/anteroom").join(name);
+    Ok(if !beside.exists() && in_package.exists() { in_package } else { beside })
+}
+
 async fn build_configured_image(
     config: &Config,
     packages: Packages,
@@ -109,9 +136,8 @@ async fn build_configured_image(
     demo_cli: Option<PathBuf>,
     quiet: bool,
 ) -> anyhow::Result<Image> {
-    let companion = |name: &str| keeper_program().map(|program| program.with_file_name(name));
-    let agent = agent.map_or_else(|| companion("anteroom-agent"), Ok)?;
-    let demo_cli = demo_cli.map_or_else(|| companion("anteroom-demo-cli"), Ok)?;
+    let agent = agent.map_or_else(|| guest_program("anteroom-agent"), Ok)?;
+    let demo_cli = demo_cli.map_or_else(|| guest_program("anteroom-demo-cli"), Ok)?;
     let mut settings = BuildSettings::new(images_dir(config), agent, demo_cli);
     settings.update_packages = packages == Packages::Newest;
     settings.require_locked_packages = packages == Packages::LockedOrError;

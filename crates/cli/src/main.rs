@@ -57,12 +57,16 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{OutputFailure, one_line, print_error_line, print_line};
 use std::{
     alloc::System,
+    fs::File,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 use zeroizing_alloc::ZeroAlloc;
+
+/// The configuration of the Debian package's service: its superuser and its service's user may read it.
+const PACKAGE_CONFIG_FILE: &str = "/etc/anteroom/anteroom.toml";
 
 /// Wipes all memory that is freed: credentials pass through buffers of the HTTP, TLS and JSON libraries, which do not wipe them.
 #[global_allocator]
@@ -72,7 +76,8 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 #[derive(Debug, Parser)]
 #[command(name = "anteroom", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
-    /// Configuration file (TOML). Without it all settings have their defaults.
+    /// Configuration file (TOML). Default: /etc/anteroom/anteroom.toml, the package's, where this user may read it and no directory is
+    /// given; else all settings have their defaults.
     #[arg(long, global = true, env = "ANTEROOM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// State directory; overrides `state_dir` of the configuration.
@@ -287,7 +292,7 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Man { dir } = &arguments.command {
         return reference::write_man_pages(dir, commands());
     }
-    let sources = ConfigSources { file: arguments.config.clone(), overrides: overrides(&arguments)? };
+    let sources = ConfigSources { file: config_file(&arguments), overrides: overrides(&arguments)? };
     if let Some(why) = arguments.command.host_need() {
         arguments.server.require_this_host(given, why)?;
     }
@@ -399,6 +404,13 @@ fn read_for_command(sources: &ConfigSources) -> anyhow::Result<Config> {
     }
     log::start_console(&log_config)?;
     Ok(config)
+}
+
+/// The configuration file that is given, or that of the package.
+fn config_file(arguments: &Arguments) -> Option<PathBuf> {
+    let is_elsewhere = arguments.state_dir.is_some() || arguments.cache_dir.is_some();
+    let of_package = || Some(Path::new(PACKAGE_CONFIG_FILE)).filter(|path| !is_elsewhere && File::open(path).is_ok());
+    arguments.config.clone().or_else(|| of_package().map(Path::to_owned))
 }
 
 /// The settings that flags and variables of the environment set.

@@ -16,20 +16,26 @@ pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<Ex
     log::start_server(&config)?;
     state_file_system::warn_unless_local(&config.state_dir);
     anteroom_server::protect_process();
+    anteroom_server::report_start("preparing the machines; the first start takes minutes");
     let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
     let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
     server.reload_on(hangup, sources);
-    let link = anteroom_server::create_operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.address));
     print_line(format_args!("Its pages are at {}", server.app.auth.addresses.base_url()));
     print_line(format_args!("Isolation of machines: {}.", server.app.image.isolation.detail));
     print_line(format_args!("Kind of machines: {}.", server.app.image.kind));
-    print_line(format_args!(
-        "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
-    ));
+    if anteroom_server::has_service_manager() {
+        // A link is a secret, and the service manager keeps this output.
+        print_line("`anteroom login-link` prints a link for your browser.");
+    } else {
+        let link = anteroom_server::create_operator_login_link(&server).await?;
+        print_line(format_args!(
+            "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
+        ));
+    }
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -14,6 +14,7 @@
 //! Kernel, modules, initial file system and root file system are one versioned unit: the hash in the manifest covers all of
 //! them, including the agent (the initial file system's `/init`). Templates and machines refer to that hash.
 
+mod archive;
 mod build;
 mod build_command;
 mod build_error;
@@ -38,6 +39,7 @@ mod root_fs_build_parameters;
 mod sbom;
 mod store;
 
+pub use archive::{FetchError, ImageFetch, export_image};
 pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;

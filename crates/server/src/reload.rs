@@ -1,6 +1,6 @@
 //! Reads the configuration again while the server runs: on SIGHUP.
 
-use crate::{app::App, demo};
+use crate::{app::App, demo, service_manager};
 use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
     api_error::chain,
@@ -15,7 +15,9 @@ use tokio::signal::unix::Signal;
 /// Reloads the configuration for each signal, until the server stops.
 pub(crate) async fn reload_on_signal(app: App, sources: ConfigSources, mut signal: Signal) {
     while let Some(Some(())) = app.stop.run_until_cancelled(signal.recv()).await {
+        service_manager::report_reload();
         reload(&app, &sources).await;
+        service_manager::report_ready(&app);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     listener::TcpServer,
     peer::{OperatorSocket, Peer},
     reload::reload_on_signal,
+    service_manager,
     state_dir::StateDir,
 };
 use anteroom_audit::{Action, Entry};
@@ -150,6 +151,7 @@ pub async fn start_server(
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
+    service_manager::report_ready(&app);
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated(), "server started");
     Ok(Server { app, address, serving, demo })
 }
@@ -163,6 +165,7 @@ impl Server {
     /// Stops gracefully: closes sockets with a reason and waits for tasks within the limit. Machines keep running and sessions stay
     /// active for the next server.
     pub async fn stop(self) {
+        service_manager::report_stop();
         self.app.stop.cancel();
         self.app.close_signal.close(CloseCause::ServerStopping);
         self.demo.cancel();
@@ -302,6 +305,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     let live_callers = Arc::clone(&app.auth.live_callers);
     app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));
     app.tasks.spawn(log::report_dropped_lines(app.stop.clone()));
+    app.tasks.spawn(service_manager::keep_informed(app.clone()));
     app.tasks.spawn(release_free_memory(app.stop.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));

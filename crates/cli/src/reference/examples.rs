@@ -68,6 +68,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("audit verify", &["anteroom audit verify"]),
     ("login-link", &["anteroom login-link"]),
     ("image build", &["anteroom image build", "anteroom image build --refresh"]),
+    ("image export", &["anteroom image export anteroom-image.tar"]),
+    (
+        "image fetch",
+        &[
+            "anteroom image fetch anteroom-image.tar",
+            "curl -fL https://mirror.example/anteroom-image.tar | anteroom image fetch - --sha256 HEX",
+        ],
+    ),
     ("image show", &["anteroom image show"]),
     ("image lock", &["anteroom image lock > image/packages.lock"]),
     ("image sbom", &["anteroom image sbom > anteroom.cdx.json"]),
@@ -191,6 +199,8 @@ mod tests {
         "webhook resend",
         "audit export",
         "image build",
+        "image export",
+        "image fetch",
         "image lock",
         "image sbom",
         "completions",

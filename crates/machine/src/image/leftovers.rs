@@ -73,6 +73,11 @@ async fn end_process(scratch: &Path) {
     let _ = tokio::time::timeout(EXIT_TIMEOUT, exited).await;
 }
 
+/// Whether this is the temporary directory of a build, which has more to remove than the directory.
+pub(super) fn is_of_build(scratch: &Path) -> bool {
+    [PACKAGES_DIR_FILE, PROCESS_FILE].iter().any(|file| scratch.join(file).exists())
+}
+
 /// Removes the temporary directories of all earlier builds.
 pub(super) async fn remove_all_leftovers(store: &ImageStore, settings: &BuildSettings) -> Result<(), BuildError> {
     let found = store.list_leftovers();

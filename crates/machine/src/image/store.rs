@@ -135,7 +135,12 @@ impl ImageStore {
 
     fn prune_roots(&self) -> io::Result<()> {
         let mut roots = Vec::new();
-        for entry in fs::read_dir(self.dir.join(ROOTS_CACHE))? {
+        let cached = match fs::read_dir(self.dir.join(ROOTS_CACHE)) {
+            // All images were fetched.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            cached => cached?,
+        };
+        for entry in cached {
             let entry = entry?;
             roots.push((entry.metadata()?.modified()?, entry.path()));
         }

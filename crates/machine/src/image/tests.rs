@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use store::ImageStore;
 
 /// A small but complete image in `images`; different seeds give different images.
-fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
+pub(super) fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
     let new = images.join(format!("new-{seed}"));
     fs::create_dir_all(&new).unwrap();
     let put = |file: &str, content: Vec<u8>| {

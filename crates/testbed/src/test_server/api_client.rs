@@ -70,7 +70,10 @@ pub struct ApiClient {
 
 impl ApiClient {
     /// `wait_max`: the longest wait for a state or an entry.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    /// The system's network library fails.
+    pub fn new(
         address: SocketAddr,
         base_url: String,
         token: Option<Secret>,

@@ -13,6 +13,7 @@ mod metric_names;
 mod metrics;
 mod overview;
 mod reconcile_and_leaks;
+mod service_manager;
 
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind};

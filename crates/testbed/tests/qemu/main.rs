@@ -9,6 +9,7 @@ mod exec;
 mod hardening;
 mod need_kvm;
 mod own_tool;
+mod package;
 mod real_runs;
 mod recovery;
 mod supply_chain;

@@ -14,6 +14,7 @@ const NOT_RUN: [(&str, usize, &str); 7] = [
     ("README.md", 1, "`./up` and `./test`, which run this test"),
     ("docs/external_machines.md", 2, "they are for another computer, and change /etc"),
     ("docs/first_change.md", 2, "they build the programs of this test"),
+    ("docs/install.md", 3, "they install the package; `package` installs it in a root directory of its own"),
     ("docs/keys.md", 1, "softhsm2-util asks for PINs; the tests of keys run it"),
     ("docs/kvm.md", 3, "they change the host"),
     ("docs/postgresql.md", 1, "they change the host; a test signs in with such a database"),

@@ -1,0 +1,200 @@
+//! The Debian package in a system of its own, with systemd and without a compiler, Node or npm: installed by apt, run by its unit, with a
+//! session on a real machine that survives a restart, a crash, an upgrade and a roll-back. Needs root; elsewhere it says so and passes.
+
+mod root;
+
+use anteroom_testbed::{ApiClient, QEMU_WAIT_TIMEOUT, Qemu, eventually, plain_process::built_program};
+use anteroom_wire::{Secret, SessionId, api::SessionStatus};
+use root::{Root, run};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    time::Instant,
+};
+use tokio::process::Command;
+
+const OLD: &str = "0.0.9";
+const NEW: &str = "0.1.0";
+/// The user of the service.
+const AS_SERVICE: [&str; 4] = ["setpriv", "--reuid=anteroom", "--regid=anteroom", "--init-groups"];
+
+/// A script of `packaging/` with these arguments.
+fn script(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(name));
+    command.args(arguments);
+    command
+}
+
+/// A session that is open on its desktop.
+struct Open {
+    api: ApiClient,
+    id: SessionId,
+    /// Its machine.
+    machine: Vec<String>,
+}
+
+impl Open {
+    async fn start(root: &Root, api: ApiClient) -> Self {
+        let id = api.start_session("demo").await.unwrap().session.id;
+        api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
+        let open = Self { api, id, machine: machines(root) };
+        open.assert_lives(root).await;
+        assert_eq!(open.machine.len(), 1, "{:?}", open.machine);
+        open
+    }
+
+    /// It shows the desktop of its first machine.
+    async fn assert_lives(&self, root: &Root) {
+        let mut desktop = self.api.connect_desktop(&self.id).await.unwrap();
+        let frame = desktop.request_full_frame().await.unwrap();
+        assert!(frame.count_colours(2) > 1, "a picture");
+        assert_eq!(machines(root), self.machine);
+        assert!(!self.api.get_session(&self.id).await.unwrap().status.is_ended());
+    }
+}
+
+/// Directories of machines.
+fn machines(root: &Root) -> Vec<String> {
+    let entries = fs::read_dir(root.host_path("var/lib/anteroom/run")).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("mac_"));
+    names.sort();
+    names
+}
+
+async fn install(root: &Root, version: &str) {
+    let file = format!("/mnt/anteroom_{version}_amd64.deb");
+    root.run(&["apt-get", "install", "--yes", "--quiet", "--allow-downgrades", "--no-install-recommends", &file]).await;
+    let found = root.run(&["dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "anteroom"]).await;
+    assert_eq!(found, format!("{version} installed"));
+}
+
+/// Checks what the package made before there is an image.
+async fn check_installed(root: &Root) {
+    assert_eq!(root.run(&["stat", "-c", "%U %a", "/var/lib/anteroom"]).await.trim(), "anteroom 700");
+    assert_eq!(root.run(&["stat", "-c", "%U:%G %a", "/etc/anteroom/anteroom.toml"]).await.trim(), "root:anteroom 640");
+    assert!(root.run(&["id", "-nG", "anteroom"]).await.split_whitespace().any(|group| group == "kvm"));
+    // It is enabled and waits for an image.
+    assert_eq!(root.property("UnitFileState").await, "enabled");
+    assert_eq!(
+        (root.property("ActiveState").await, root.property("ConditionResult").await),
+        ("inactive".into(), "no".into())
+    );
+    let text = root.fail(&["anteroom", "status"]).await;
+    assert!(text.contains("/var/lib/anteroom"), "{text}");
+}
+
+/// Gives the package an image and a configuration for the test; returns the address on which it will listen.
+async fn prepare(root: &Root) -> SocketAddr {
+    let text = root.fail(&["anteroom", "image", "fetch", "/mnt/image.tar"]).await;
+    assert!(text.contains("belongs to the user with the id"), "{text}");
+    root.run(&[&AS_SERVICE[..], &["anteroom", "image", "fetch", "/mnt/image.tar"]].concat()).await;
+    // So that no machine is booted if the distribution's QEMU is the host's.
+    let templates = Qemu::test_cache_dir().unwrap().join("templates");
+    let mut copy = Command::new("cp");
+    copy.args(["--recursive", "--sparse=always"]).arg(templates).arg(root.host_path("var/cache/anteroom/"));
+    run(copy).await;
+    root.run(&["chown", "--recursive", "anteroom:anteroom", "/var/cache/anteroom/templates"]).await;
+    // A port that is free now: it must be the same after a restart.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = root.host_path("etc/anteroom/anteroom.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\nlisten = \"{address}\"\n[machines]\nkind = \"qemu\"\n")).unwrap();
+    let drop_in = root.host_path("etc/systemd/system/anteroom.service.d");
+    fs::create_dir_all(&drop_in).unwrap();
+    let demo = "[Service]\nExecStart=\nExecStart=/usr/bin/anteroom serve --demo\n";
+    fs::write(drop_in.join("demo.conf"), demo).unwrap();
+    root.run(&["systemctl", "daemon-reload"]).await;
+    address
+}
+
+/// An operator's client of the service.
+async fn operator(root: &Root, address: SocketAddr) -> ApiClient {
+    let token = root.run(&["anteroom", "token", "create", "--operator", "test"]).await;
+    let link = root.run(&["anteroom", "login-link"]).await;
+    let port = format!(":{}", address.port());
+    let (origin, _) = link.trim().split_once(&port).unwrap();
+    let base_url = format!("{origin}{port}");
+    assert!(root.property("StatusText").await.starts_with(&format!("serving {base_url}; ")));
+    ApiClient::new(address, base_url, Some(Secret::new(token.trim().to_owned())), QEMU_WAIT_TIMEOUT).unwrap()
+}
+
+/// Takes the package through its life.
+async fn live(distribution: &str) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tried: only root boots another system");
+        return;
+    }
+    let began = Instant::now();
+    let step = |what: &str| eprintln!("{:>5.1} s  {what}", began.elapsed().as_secs_f32());
+    let base = run(script("test_root.sh", &[distribution])).await;
+    let shared = tempfile::tempdir_in(Path::new(base.trim()).parent().unwrap()).unwrap();
+    step("root directory");
+    for version in [OLD, NEW] {
+        run(script("build_deb.sh", &[shared.path().to_str().unwrap(), "debug", version])).await;
+    }
+    step("packages");
+    let mut export = Command::new(built_program("anteroom").unwrap());
+    export.arg("--cache-dir").arg(Qemu::test_cache_dir().unwrap()).args(["image", "export"]);
+    export.arg(shared.path().join("image.tar"));
+    run(export).await;
+    step("image exported");
+    let root = Root::boot(Path::new(base.trim()), shared.path()).await;
+    step("booted");
+    root.run(&["groupadd", "--system", "--force", "kvm"]).await;
+
+    install(&root, OLD).await;
+    check_installed(&root).await;
+    step("installed");
+    let address = prepare(&root).await;
+    step("image fetched");
+    root.systemctl("start").await;
+    step("serving");
+    let open = Open::start(&root, operator(&root, address).await).await;
+    step("desktop of a session");
+    let journal = root.run(&["journalctl", "--no-pager", "--unit=anteroom"]).await;
+    assert!(journal.contains("Anteroom is listening at") && !journal.contains("login_token="), "a link is a secret");
+    let checks = root.output(&["anteroom", "doctor", "--json"]).await;
+    assert!(checks.contains("only `anteroom image build` needs them"), "{checks}");
+
+    root.systemctl("reload").await;
+    root.systemctl("restart").await;
+    open.assert_lives(&root).await;
+    step("restarted");
+    root.run(&["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "anteroom"]).await;
+    let restarted = async || Ok((root.property("NRestarts").await == "1").then_some(()));
+    eventually("systemd starts it again", QEMU_WAIT_TIMEOUT, restarted).await.unwrap();
+    let active = async || Ok((root.property("ActiveState").await == "active").then_some(()));
+    eventually("it serves again", QEMU_WAIT_TIMEOUT, active).await.unwrap();
+    open.assert_lives(&root).await;
+    step("crashed");
+    for version in [NEW, OLD] {
+        let before = root.property("MainPID").await;
+        install(&root, version).await;
+        assert_ne!(root.property("MainPID").await, before, "the package restarts the server");
+        open.assert_lives(&root).await;
+        step(&format!("version {version}"));
+    }
+
+    root.run(&["apt-get", "remove", "--yes", "--quiet", "anteroom"]).await;
+    assert!(machines(&root).is_empty(), "the package ends its machines");
+    assert!(root.host_path("var/lib/anteroom/vault.key").exists() && !root.host_path("usr/bin/anteroom").exists());
+    root.run(&["rm", "-r", "/etc/systemd/system/anteroom.service.d"]).await;
+    root.run(&["apt-get", "purge", "--yes", "--quiet", "anteroom"]).await;
+    let left = root.run(&["find", "/", "-xdev", "-name", "*anteroom*", "-not", "-path", "/proc/*"]).await;
+    let left: Vec<&str> = left.lines().filter(|path| !path.starts_with("/mnt/")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(root.fail(&["id", "anteroom"]).await.contains("no such user"));
+    step("purged");
+}
+
+#[tokio::test]
+async fn qemu_package_on_debian_serves_survives_upgrade_and_roll_back_and_a_purge_leaves_nothing() {
+    live("debian").await;
+}
+
+#[tokio::test]
+async fn qemu_package_full_on_ubuntu() {
+    live("ubuntu").await;
+}

@@ -31,15 +31,17 @@ function webOrigin(url: string): string | null {
 }
 
 /**
- * The address to which a person returns: the session's `return_url` with `session` and `status` in its query. `null` if the session has
- * none, or one that is not an http or https address.
+ * The address to which a person returns: the session's `return_url` with `session` and `status` at the end of its query. The rest is not
+ * encoded again, since it may be signed. `null` if the session has none, or one that is not an http or https address.
  */
 export function returnAddress(session: SessionView): string | null {
-  if (session.return_url === null || webOrigin(session.return_url) === null) return null;
-  const url = new URL(session.return_url);
-  url.searchParams.set("session", session.id);
-  url.searchParams.set("status", session.status);
-  return url.href;
+  const given = session.return_url;
+  if (given === null || webOrigin(given) === null) return null;
+  const [, address = "", query, fragment = ""] = /^([^?#]*)(?:\?([^#]*))?(#.*)?$/s.exec(given) ?? [];
+  const isOurs = (part: string) => /^(session|status)(=|$)/.test(part);
+  const parts = query === undefined || query === "" ? [] : query.split("&").filter((part) => !isOurs(part));
+  parts.push(`session=${encodeURIComponent(session.id)}`, `status=${encodeURIComponent(session.status)}`);
+  return `${address}?${parts.join("&")}${fragment}`;
 }
 
 /** The messages that the change from `previous` to `session` sends. */

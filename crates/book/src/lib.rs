@@ -15,7 +15,10 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     let root = root.canonicalize().with_context(|| format!("{} is not a directory", root.display()))?;
     let mut book = MDBook::load(&root).context("the book cannot be read")?;
     book.with_preprocessor(api_reference::ApiReference);
-    book.with_preprocessor(links::LinksOfTheRepository);
+    let links = links::LinksOfTheRepository::default();
+    book.with_preprocessor(links.clone());
     book.build().context("the book cannot be built")?;
-    Ok(book.build_dir_for("html"))
+    let built = book.build_dir_for("html");
+    links.copy_files(&root, &built).context("the files that the book links to cannot be copied")?;
+    Ok(built)
 }

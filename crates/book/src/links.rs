@@ -1,13 +1,14 @@
-//! Documents link to one another and to other files of the repository. In the book a link to a document leads to its chapter; a link to any
-//! other file becomes its text.
+//! Documents link to one another and to other files of the repository. In the book a link to a document leads to its chapter, and a link to
+//! a file for users to a copy of it; a link to any other file becomes its text.
 
 use anyhow::Result;
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext, book::Book};
 use pulldown_cmark::{Event, Options, Parser, Tag};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Chapters that consist of a document outside of `docs/`: its path in the repository, and its chapter's.
@@ -19,8 +20,34 @@ const INCLUDED: [(&str, &str); 5] = [
     ("CONTRIBUTING.md", "contributing.md"),
 ];
 
-/// Replaces the links of all chapters.
-pub(crate) struct LinksOfTheRepository;
+/// Where files for users are: configuration to begin with, descriptors, examples.
+const FOR_USERS: [&str; 5] = ["anteroom.example.toml", "packaging", "providers", "examples", "clients"];
+
+/// Replaces the links of all chapters, and collects the files that are to be copied into the book.
+#[derive(Clone, Default)]
+pub(crate) struct LinksOfTheRepository {
+    linked: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl LinksOfTheRepository {
+    /// Copies the linked files of the repository `root` into the built book, as text that browsers show.
+    ///
+    /// # Errors
+    /// A file cannot be copied.
+    pub(crate) fn copy_files(&self, root: &Path, book: &Path) -> Result<()> {
+        for file in self.linked.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let copy = book.join(place_of(file));
+            std::fs::create_dir_all(copy.parent().unwrap_or(book))?;
+            std::fs::copy(root.join(file), copy)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the copy of a file is in the book.
+fn place_of(file: &Path) -> PathBuf {
+    PathBuf::from(format!("files/{}.txt", file.display()))
+}
 
 impl Preprocessor for LinksOfTheRepository {
     fn name(&self) -> &'static str {
@@ -28,7 +55,7 @@ impl Preprocessor for LinksOfTheRepository {
     }
 
     fn run(&self, context: &PreprocessorContext, mut book: Book) -> Result<Book> {
-        let chapters = Chapters::of(&book, &context.config.book.src, &context.root);
+        let chapters = Chapters::of(&book, &context.config.book.src, &context.root, Arc::clone(&self.linked));
         book.for_each_chapter_mut(|chapter| {
             if let Some(path) = &chapter.path {
                 chapter.content = chapters.with_links(path, &chapter.content);
@@ -43,10 +70,11 @@ struct Chapters {
     documents: PathBuf,
     root: PathBuf,
     chapter_of_file: BTreeMap<PathBuf, PathBuf>,
+    linked: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Chapters {
-    fn of(book: &Book, documents: &Path, root: &Path) -> Self {
+    fn of(book: &Book, documents: &Path, root: &Path, linked: Arc<Mutex<BTreeSet<PathBuf>>>) -> Self {
         let mut chapter_of_file: BTreeMap<_, _> = book
             .chapters()
             .filter_map(|chapter| Some((documents.join(chapter.source_path.as_ref()?), chapter.path.clone()?)))
@@ -56,7 +84,7 @@ impl Chapters {
                 chapter_of_file.insert(file.into(), chapter.into());
             }
         }
-        Self { documents: documents.to_owned(), root: root.to_owned(), chapter_of_file }
+        Self { documents: documents.to_owned(), root: root.to_owned(), chapter_of_file, linked }
     }
 
     /// The directory that relative links of a chapter start from, below the repository.
@@ -83,7 +111,8 @@ impl Chapters {
             let file = normal(&base.join(path));
             let link = &text[range.clone()];
             let Some(at) = link.rfind(&format!("]({dest_url}")) else { continue };
-            if let Some(target) = self.chapter_of_file.get(&file).cloned().or_else(|| self.other_file(&file)) {
+            let chapter = self.chapter_of_file.get(&file).cloned();
+            if let Some(target) = chapter.or_else(|| self.other_file(&file)).or_else(|| self.file_for_users(&file)) {
                 let mut relative = relative_to(&target, from);
                 if !fragment.is_empty() {
                     relative = format!("{relative}#{fragment}");
@@ -107,6 +136,15 @@ impl Chapters {
         }
         changed.push_str(&text[copied..]);
         changed
+    }
+
+    /// The copy of a file for users.
+    fn file_for_users(&self, file: &Path) -> Option<PathBuf> {
+        let is_for_users = FOR_USERS.iter().any(|place| file.starts_with(place)) && self.root.join(file).is_file();
+        is_for_users.then(|| {
+            self.linked.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned());
+            place_of(file)
+        })
     }
 
     /// A picture or another file in the directory of the documents, which mdBook copies.

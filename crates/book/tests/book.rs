@@ -73,5 +73,8 @@ fn every_link_of_the_book_leads_to_a_page_and_a_heading() {
         }
     }
     assert!(links > 1_000, "only {links} links");
+    for file in ["packaging/proxies/nginx.conf", "anteroom.example.toml", "providers/examples/any_command.toml"] {
+        assert!(book.join(format!("files/{file}.txt")).is_file(), "{file} is in the book");
+    }
     assert!(broken.is_empty(), "broken links:\n{}", broken.into_iter().collect::<Vec<_>>().join("\n"));
 }

@@ -44,9 +44,10 @@ pub(super) const EXIT_CODE_NOT_RUN: u8 = 125;
 const EXIT_CODE_OUTPUT_CLOSED: u8 = 141;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["credential", "session"]))]
 pub(super) struct ExecArguments {
     /// The credential's id; see `anteroom credentials list`. The command runs in a new machine.
-    #[arg(long, value_name = "ID", required_unless_present = "session", conflicts_with = "session")]
+    #[arg(long, value_name = "ID", conflicts_with = "session")]
     credential: Option<CredentialId>,
     /// Run the command in the machine of this session, which `anteroom exec` started.
     #[arg(long, value_name = "SESSION")]

@@ -112,8 +112,8 @@ pub(super) async fn lease_to_files(
     output: &OutputPath,
 ) -> anyhow::Result<Vec<String>> {
     let id: &CredentialId = &credential.id;
-    output.plan_paths(&credential.files).with_context(|| {
-        format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
+    output.plan_paths(&credential.files).map_err(|cause| {
+        anyhow::anyhow!("{cause:#}. The credential is stored as {id}: anteroom credentials lease {id} --out FILE")
     })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
     if let Some(notice) = &lease.notice {

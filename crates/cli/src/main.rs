@@ -269,6 +269,11 @@ fn unwritten(reason: &str) -> anyhow::Error {
 /// Prints a usage error, `--help` or `--version`. A usage error of `exec` exits with 125, to differ from its command's exit codes.
 fn print_usage(error: &clap::Error) -> ExitCode {
     const USAGE_ERROR: u8 = 2;
+    if error.use_stderr() {
+        for name in empty_variables() {
+            print_error_line(format_args!("anteroom: the variable {name} is empty: unset it, or give it a value"));
+        }
+    }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if !error.use_stderr() && !output::record(printed) {
         return match output::failure() {
@@ -282,6 +287,14 @@ fn print_usage(error: &clap::Error) -> ExitCode {
         (true, true) => ExitCode::from(exec::EXIT_CODE_NOT_RUN),
         (true, false) => ExitCode::from(USAGE_ERROR),
     }
+}
+
+/// The variables of the options of every command that are set to nothing.
+fn empty_variables() -> Vec<String> {
+    let command = Arguments::command();
+    let names = command.get_arguments().filter_map(|argument| argument.get_env());
+    let is_empty = |name: &&std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    names.filter(is_empty).map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
 async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCode> {

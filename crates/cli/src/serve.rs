@@ -20,7 +20,10 @@ pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<Ex
     let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let minutes = config.sessions.login_link_s_max / 60;
+    let valid = match config.sessions.login_link_s_max {
+        s @ ..120 => format!("{s} seconds"),
+        s => format!("{} minutes", s / 60),
+    };
     let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
     server.reload_on(hangup, sources);
     print_line(format_args!("\nAnteroom is listening at {}", server.address));
@@ -33,7 +36,7 @@ pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<Ex
     } else {
         let link = anteroom_server::create_operator_login_link(&server).await?;
         print_line(format_args!(
-            "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
+            "Open this login link (valid once, for {valid}; `anteroom login-link` prints a new one):\n\n  {link}\n"
         ));
     }
     tokio::select! {

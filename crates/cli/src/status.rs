@@ -5,7 +5,7 @@ use super::{
     print_error_line, print_line,
 };
 use anteroom_controller::config::Config;
-use anteroom_wire::api::{Health, HealthStatus};
+use anteroom_wire::api::{CurrentCaller, Health, HealthStatus, ServerAddresses};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -27,11 +27,19 @@ pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyh
         }
         Err(error) => return Err(error.into()),
     };
+    let caller: CurrentCaller = client.get("/api/me").await?;
     if json {
-        print_line(json!({ "running": true, "state_dir": config.state_dir, "process": process }));
+        let mut status = json!({ "running": true, "state_dir": config.state_dir, "process": process });
+        if let Some(ServerAddresses { listen, pages }) = caller.addresses {
+            (status["listen"], status["pages"]) = (listen.into(), pages.into());
+        }
+        print_line(status);
         return Ok(ExitCode::SUCCESS);
     }
     print_line(format_args!("Anteroom runs: process {process}, state directory {dir}."));
+    if let Some(ServerAddresses { listen, pages }) = caller.addresses {
+        print_line(format_args!("It listens at {listen}; its pages are at {pages}."));
+    }
     print_line("Open it: `anteroom login-link` prints a link for your browser.");
     print_line(format_args!("Stop it: press Ctrl-C in its terminal, or run `kill {process}`."));
     Ok(ExitCode::SUCCESS)

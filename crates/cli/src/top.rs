@@ -106,7 +106,9 @@ fn text(look: &Look) -> String {
             one_line(&view.next_action),
         ]);
     }
-    let mut text = format!("{} active sessions\n\n{sessions}\n", look.sessions.sessions.len());
+    let count = look.sessions.sessions.len();
+    let plural = if count == 1 { "" } else { "s" };
+    let mut text = format!("{count} active session{plural}\n\n{sessions}\n");
     if let Some(list) = &look.machines {
         let mut machines = Table::new(["machine", "state", "requested", "memory", "session"]);
         for machine in &list.machines {

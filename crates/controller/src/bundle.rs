@@ -21,7 +21,7 @@ use crate::{
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
     session::server_context::ServerContext,
-    session::{diagnose, timeline, view},
+    session::{diagnose, host_facts::Audience, timeline, view},
     unix_time,
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
@@ -114,8 +114,9 @@ fn write_archive(
     let machines = machines_of(&row, &timeline);
     let redactor = redactor(config, &view, &versions)?;
     let mut archive = BundleArchive::new(row.id.as_str(), FILE_BYTES_MAX);
-    let timeline =
-        timeline.into_iter().map(|row| serde_json::to_value(timeline::to_timeline_entry(row)).unwrap_or_default());
+    let timeline = timeline
+        .into_iter()
+        .map(|row| serde_json::to_value(timeline::to_timeline_entry(row, Audience::Operators)).unwrap_or_default());
     archive.add_json("diagnosis.json", redacted(&redactor, diagnosis))?;
     archive.add_json("session.json", redacted(&redactor, serde_json::to_value(view).unwrap_or_default()))?;
     archive.add_lines("timeline.jsonl", timeline.map(|entry| redacted(&redactor, entry).to_string()))?;

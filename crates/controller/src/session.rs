@@ -29,6 +29,7 @@ mod failure_cause;
 pub mod for_person;
 pub mod grant_host;
 pub mod helpers;
+pub mod host_facts;
 pub mod keep_open;
 pub mod lifecycle;
 #[cfg(test)]

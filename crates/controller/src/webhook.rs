@@ -109,7 +109,7 @@ async fn record_delivery(
         record_attached(context, message, attached, OK).await;
     }
     webhook.counters.messages_delivered.fetch_add(1, Relaxed);
-    tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
+    tracing::info!(outcome = "webhook_delivered", message_id = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
     if let Some(session) = message.regarding.session_id() {
         let sentence =
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
@@ -163,7 +163,7 @@ async fn record_failure(
     } else {
         context.store.record_message_failed(&message.id, &why, due_at_ms).await?;
     }
-    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, error = %chain(&error), "webhook message not delivered");
+    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message_id = %message.id, kind = message.kind, attempts = tries, error = %chain(&error), "webhook message not delivered");
     // Only the first and the last failure are recorded; the others are in the log and in the report.
     if let Some(session) = message.regarding.session_id()
         && (abandoned || message.attempts == 0)

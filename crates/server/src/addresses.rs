@@ -27,6 +27,7 @@ pub struct Addresses(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
+    listening: SocketAddr,
     base_url: String,
     /// Whether it is from `public_url`. The name on loopback is not for programs that ask without a token.
     is_public: bool,
@@ -81,12 +82,17 @@ impl Addresses {
         let origin = format!("{scheme}://{name}{port}");
         let mut hosts = vec![base];
         hosts.extend(listening_hosts(listening, local_name));
-        Ok(Self(Arc::new(Parts { base_url, is_public: public_url.is_some(), origin, hosts })))
+        Ok(Self(Arc::new(Parts { listening, base_url, is_public: public_url.is_some(), origin, hosts })))
     }
 
     /// The base of printed links, without a slash at its end.
     pub fn base_url(&self) -> &str {
         &self.0.base_url
+    }
+
+    /// Where the server listens.
+    pub fn listening(&self) -> SocketAddr {
+        self.0.listening
     }
 
     /// Where to open the pages instead, as the end of a sentence; empty if there is no `public_url`.

@@ -21,7 +21,9 @@ pub(crate) mod people;
 mod recorded_uses;
 
 pub(crate) use cookie_header::{cookie_name, parse_cookie_header};
-pub use identify::{CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin};
+pub use identify::{
+    CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin, require_own_origin_or_token,
+};
 pub use live_callers::{LiveCaller, LiveCallers};
 pub use recorded_uses::RecordedUses;
 

@@ -11,6 +11,7 @@ use anteroom_wire::{
         CLOSE, EXEC_SUBPROTOCOL, ExecExit, ExecStart, ExecStatus, PAYLOAD_BYTES_MAX, RESIZE, SIGNAL, START_BYTES_MAX,
         STATUS, STDERR, STDIN, STDIN_WINDOW_BYTES, STDOUT, WINDOW, complete_message_length, length_prefix,
     },
+    json_fault,
     time::to_millis,
 };
 use axum::{
@@ -135,7 +136,11 @@ where
     F: Future<Output = Result<S, ProblemBody>>,
 {
     let connect_max = Duration::from_millis(settings.connect_ms_max);
-    let start = timeout(connect_max, client.next_start()).await.map_err(|_| TunnelEnd::ViewerTimeout)??;
+    let start = timeout(connect_max, client.next_start()).await.map_err(|_| TunnelEnd::ViewerTimeout)?;
+    let start = match start {
+        Err(TunnelEnd::ViewerProtocolError(body)) => return Err(client.refuse(body).await),
+        other => other?,
+    };
     let ping_every = Duration::from_millis(settings.ping_every_ms.max(1));
     let mut early = BytesMut::new();
     let (sink, mut source) = client.split();
@@ -148,6 +153,7 @@ where
         },
     };
     let connected = match connected {
+        Ok(Err(body)) if body.code == Problem::Malformed.code() => return Err(client.refuse(body).await),
         Ok(connected) => connected.map_err(TunnelEnd::ConnectFailed)?,
         Err(_) => return Err(TunnelEnd::ConnectFailed(Problem::NotReady.with_detail("the machine is not connected"))),
     };
@@ -192,11 +198,25 @@ impl Client {
         match self.split().1.next_frame().await? {
             // The parser's message could quote the command.
             Message::Text(text) => serde_json::from_str(&text).map_err(|error| {
-                malformed(format!("the first message is malformed at line {}, column {}", error.line(), error.column()))
+                malformed(format!("the start: {}", json_fault::describe::<ExecStart>(text.as_bytes(), &error)))
             }),
             Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
-                Err(malformed("the first message is the start, as text".to_owned()))
+                Err(malformed("the start: expected JSON as a text message".to_owned()))
             }
+        }
+    }
+
+    /// Says why the start is refused in a last message, as for a command that could not be run: a close frame has place for few bytes.
+    async fn refuse(&mut self, body: ProblemBody) -> TunnelEnd {
+        let status = ExecStatus {
+            reason: Some("BadRequest".to_owned()),
+            ..ExecExit::not_run(body.detail.as_deref().unwrap_or(&body.sentence)).into()
+        };
+        let mut message = vec![STATUS];
+        message.extend(serde_json::to_vec(&status).unwrap_or_default());
+        match self.split().0.send(Message::Binary(message.into())).await {
+            Ok(()) => TunnelEnd::ViewerProtocolError(body),
+            Err(end) => end,
         }
     }
 
@@ -204,6 +224,10 @@ impl Client {
     async fn close(&mut self, end: &Result<u8, TunnelEnd>, settings: &TunnelSettings, close_signal: &CloseSignal) {
         let close_frame = match end {
             Ok(_) => Some(frame(close_code::NORMAL, "the command has exited")),
+            Err(TunnelEnd::ViewerProtocolError(body)) => {
+                let why = body.detail.as_ref().unwrap_or(&body.sentence);
+                Some(frame(body.close_code, &format!("{}: {why}", body.code)))
+            }
             Err(end) => end_frame(end, Problem::AgentUnreachable),
         };
         let handshake = close_handshake(&mut self.sink, &mut self.source, close_frame);

@@ -23,7 +23,8 @@ pub use overview::{
 };
 pub use providers::{ProviderList, ProviderView, SettingView};
 pub use sign_in::{
-    CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart, SignInKind,
+    CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart,
+    ServerAddresses, SignInKind,
 };
 
 use crate::{
@@ -61,7 +62,8 @@ pub struct StartRequest {
     /// One of the provider's methods; absent: the preferred one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The credential to renew by signing in again: it keeps its id.
+    /// The credential to renew by signing in again: it keeps its id. It must be of the same `user_id`, if that is sent. A sign-in to
+    /// another account does not replace it: the session fails with `other_account`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
     /// Settings that the user's account needs, id → value. The list of providers names those that there are. Without one that is needed,

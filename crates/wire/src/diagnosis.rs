@@ -170,6 +170,8 @@ verdicts! {
     CredentialDeleted = "credential_deleted", "Sign in again: it was deleted before it could be used.", "The saved sign-in was removed.";
     /// Another use of the credential must end first, or did not end in time.
     CredentialInUse = "credential_in_use", "Wait until the other use has ended, or end its session.", "The saved sign-in is in use elsewhere.";
+    /// A renewal signed in another account than that of the credential.
+    OtherAccount = "other_account", "Sign in with the account of the credential; for another account start a sign-in without `renews`.", "Another account was signed in than before.";
     /// An internal error of the server.
     InternalError = "internal_error", "The log has the cause: search it for the session's id.", "Something went wrong here.";
     /// No record explains the state.

@@ -58,6 +58,8 @@ end_reasons! {
     CredentialDeleted = "credential_deleted", "The credential of this session is no longer stored.", "Sign in again.", "The saved sign-in was removed. Please sign in again.";
     /// Another use of the credential did not end in time.
     CredentialInUse = "credential_in_use", "Another use of this credential has not ended.", "End the other use, or wait until it has ended, then try again.", "This saved sign-in is in use elsewhere. Please try again later.";
+    /// A renewal that signed in another account.
+    OtherAccount = "other_account", "Another account was signed in than the credential's.", "Sign in with the account of the credential; for another account start a sign-in without `renews`.", "You signed in with another account than before. Start again and use the earlier account.";
     /// The session's row was changed outside of the server.
     SessionTampered = "session_tampered", "What is stored about this session was changed outside of this server, so it was ended.", "Start a new session, and tell the operator: `anteroom doctor` names the row.", "It was ended for your safety. Please start again, and tell the people who run this page.";
     /// An internal error.
@@ -122,7 +124,10 @@ mod tests {
     fn codes_shared_with_an_api_error_have_the_same_cause() {
         let shared = EndReason::ALL.iter().filter(|reason| Problem::from_code(reason.code()).is_some());
         let shared: Vec<_> = shared.copied().collect();
-        assert_eq!(shared, [EndReason::NoCapacity, EndReason::CredentialInUse, EndReason::Internal]);
+        assert_eq!(
+            shared,
+            [EndReason::NoCapacity, EndReason::CredentialInUse, EndReason::OtherAccount, EndReason::Internal]
+        );
         for reason in shared {
             let error = Problem::from_code(reason.code()).unwrap();
             assert_eq!((error.sentence(), error.remedy()), (reason.sentence(), reason.remedy()));

@@ -136,12 +136,19 @@ pub struct ExecExit {
     pub message: Option<GuestText>,
 }
 
+impl ExecExit {
+    /// A command that was not run, for this reason.
+    pub fn not_run(why: &str) -> Self {
+        Self { exit_code: 125, message: Some(GuestText::new(why)) }
+    }
+}
+
 /// How a command ended, as Kubernetes' `Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecStatus {
     /// `Success` (exit code 0) or `Failure`.
     pub status: String,
-    /// With `Failure`: `NonZeroExitCode`.
+    /// With `Failure`: `NonZeroExitCode`; `BadRequest` if the start was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why the command was not run.

@@ -18,6 +18,7 @@ mod error_chain;
 pub mod exec;
 pub mod guest_text;
 pub mod id;
+pub mod json_fault;
 pub mod operator_reports;
 mod person_values;
 pub mod plain_words;

@@ -40,13 +40,13 @@ macro_rules! problems {
 
 problems! {
     /// A body, query or path that does not parse.
-    Malformed = "malformed", 400, 4400, "The request is not well formed.", "Correct the request as the detail says.", "This address is not complete. Check that the whole link was copied.";
+    Malformed = "malformed", 400, 4400, "The request is not well formed.", "Correct the request as the detail says.", "Something here is not complete. If you opened a link, check that all of it was copied.";
     /// No valid caller.
     Unauthenticated = "unauthenticated", 401, 4401, "No valid token, cookie or ticket was sent.", "Sign in, open the link that `anteroom serve` printed, or send an API token.", "You are not signed in here. Open your link again, or go back to where you came from and start again.";
     /// A login token or ticket that was used before or has expired.
-    TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or has expired.", "Ask for a new one.", "This link has already been used. Go back to where you came from and start again.";
+    TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or has expired.", "Ask for a new one.", "This link was used before or has expired. Go back to where you came from and start again.";
     /// A known caller without the permission.
-    NotOwner = "not_owner", 403, 4403, "This belongs to another caller.", "Use the account that started it.", "This sign-in belongs to another person. Open it in the browser in which it was started.";
+    NotOwner = "not_owner", 403, 4403, "This belongs to another caller, or needs another role.", "Use the account that started it, or one with the role (docs/callers.md); the detail names the role.", "This sign-in belongs to another person. Open it in the browser in which it was started.";
     /// A caller that was revoked while a connection of it was open.
     CallerRevoked = "caller_revoked", 401, 4411, "The token or cookie of this connection was revoked.", "Ask for a new link or token.", "Your access was ended. Go back to where you came from and start again.";
     /// A caller that expired while a connection of it was open.
@@ -128,7 +128,7 @@ problems! {
     /// No form of the content that the client accepts.
     NotAcceptable = "not_acceptable", 406, 4400, "This exists in no form that the request accepts.", "Accept the encoding `identity`, `gzip` or `br`.", "This did not work. Please tell the people who run this page.";
     /// No such session.
-    UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "Start a new one.", "There is nothing here any more. Go back to where you came from and start again.";
+    UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "`anteroom sessions` and GET /api/sessions list those that there are; start a new one if it was removed.", "There is nothing here any more. Go back to where you came from and start again.";
     /// No such credential.
     UnknownCredential = "unknown_credential", 404, 4404, "There is no such credential.", "List the credentials to see which exist.", "This saved sign-in is not there any more.";
     /// No such provider.
@@ -163,6 +163,12 @@ problems! {
     AlreadyDelivered = "already_delivered", 410, 4410, "This credential was delivered once and then deleted here.", "Sign in again.", "This sign-in was handed over once and is not kept here. Please sign in again.";
     /// A credential whose other uses must end first.
     CredentialInUse = "credential_in_use", 409, 4409, "Another use of this credential has not ended.", "End the other use, or wait until it has ended, then try again.", "This saved sign-in is in use. Please try again later.";
+    /// A renewal that names another user than the credential.
+    OtherUser = "other_user", 409, 4409, "The credential that this would renew belongs to another user_id.", "Send the user_id of the credential, or none; for another user start a sign-in without `renews`.", "This saved sign-in belongs to another person. Go back to where you came from and start again.";
+    /// A credential of another account than the one that it would replace.
+    OtherAccount = "other_account", 409, 4409, "Another account was signed in than the credential's.", "Sign in with the account of the credential; for another account start a sign-in without `renews`.", "You signed in with another account than before. Start again and use the earlier account.";
+    /// A session in whose machine no commands run.
+    NoCommands = "no_commands", 403, 4403, "No further commands run in this session.", "Use a session of `anteroom exec`: this one is a sign-in, a check or a sign-out.", "This did not work. Please tell the people who run this page.";
     /// The credential's tool has no such command.
     NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail names it; use the tool itself with `anteroom exec`.", "This tool cannot do that.";
     /// A process that may not use the operator's socket.
@@ -280,7 +286,7 @@ impl Problem {
 }
 
 /// For the person whose link was used before, if it is known for whom they sign in.
-pub const LINK_USED: &str = "This link has already been used. Go back to {owner} and start again.";
+pub const LINK_USED: &str = "This link was used before or has expired. Go back to {owner} and start again.";
 
 /// An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

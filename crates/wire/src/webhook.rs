@@ -7,6 +7,7 @@ use crate::{
     ProviderId, SessionId,
     agent::{DeliveredFile, UsePurpose},
     api::{CredentialMeta, Reason, SessionStatus},
+    diagnosis::Verdict,
 };
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "utoipa")]
@@ -197,6 +198,12 @@ pub struct SessionSummary {
     /// Why it has this status.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub reason: Option<Reason>,
+    /// What the tool said about its failed sign-in; `null`: it did not fail, or said nothing.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub failed: Option<String>,
+    /// Why an ended session failed, if that says more than `reason`: a verdict of `GET …/diagnosis`.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub verdict: Option<Verdict>,
     /// When it was accepted.
     pub created_at: String,
     /// When it ended.

@@ -11,7 +11,7 @@ import { credential, forPerson, newSession, ownerForPerson, providers, signIn, s
 
 /** What people read, by the code of the problem. @type {Record<string, string>} */
 const PROBLEMS_FOR_PERSON = {
-  ticket_used: "This link has already been used. Go back to where you came from and start again.",
+  ticket_used: "This link was used before or has expired. Go back to where you came from and start again.",
   unknown_session: "There is nothing here any more. Go back to where you came from and start again.",
   no_capacity: "No computer is free at the moment. Please try again later.",
 };
@@ -225,7 +225,7 @@ export class FakeServer {
   /** @param {import("node:http").ServerResponse} response @param {string} login_token */
   #login(response, login_token) {
     if (!this.login_tokens.delete(login_token)) {
-      const named = this.link_owner === null ? {} : { owner: this.link_owner, for_person: `This link has already been used. Go back to ${this.link_owner} and start again.` };
+      const named = this.link_owner === null ? {} : { owner: this.link_owner, for_person: `This link was used before or has expired. Go back to ${this.link_owner} and start again.` };
       this.#respondProblem(response, 401, "ticket_used", "This link or ticket was used before or has expired.", "Ask for a new one.", 4401, named);
       return;
     }

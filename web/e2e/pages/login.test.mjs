@@ -26,7 +26,7 @@ test("a used login token shows an error with its remedy", async () => {
     await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
     const text = await page.textContent("main");
-    assert.match(text ?? "", /This link has already been used\./);
+    assert.match(text ?? "", /This link was used before or has expired\./);
     assert.match(text ?? "", /anteroom serve/);
     await shoot("login-used");
   });
@@ -120,7 +120,7 @@ test("a viewer's used link in another browser shows an error", async () => {
     await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
     const text = (await page.textContent("main")) ?? "";
-    assert.match(text, /This link has already been used\.If you opened it in this browser: continueOtherwise go back to where you came from and start again\./);
+    assert.match(text, /This link was used before or has expired\.If you opened it in this browser: continueOtherwise go back to where you came from and start again\./);
     assert.doesNotMatch(text, /anteroom|ticket|token|cookie/i, "no words for operators");
     // Another tab of this browser was signed in in the meantime.
     fakeServer.anonymous_allowed = true;

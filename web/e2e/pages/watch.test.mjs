@@ -57,7 +57,7 @@ test("the desktop page can be view-only too", async () => {
 test("a permanent close code shows its reason and offers the next step", async () => {
   await runScene({}, async ({ page, fakeServer, base }) => {
     const session = fakeServer.add({ status: "authenticating" });
-    fakeServer.desktop_rejections = [[4403, "not_owner: This belongs to another caller."]];
+    fakeServer.desktop_rejections = [[4403, "not_owner: This belongs to another caller, or needs another role."]];
     await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
     await page.waitForSelector("[data-connection=stopped]");
     assert.match((await page.textContent(".overlay")) ?? "", /This belongs to another person\./);

@@ -106,9 +106,9 @@ const situations: ServerTexts["situations"] = {
 };
 
 const problems: ServerTexts["problems"] = {
-  malformed: "Diese Adresse ist nicht vollständig. Prüfen Sie, ob der ganze Link kopiert wurde.",
+  malformed: "Hier ist etwas nicht vollständig. Wenn Sie einen Link geöffnet haben, prüfen Sie, ob er ganz kopiert wurde.",
   unauthenticated: `Sie sind hier nicht angemeldet. Öffnen Sie Ihren Link noch einmal. Oder: ${GO_BACK}`,
-  ticket_used: `Dieser Link wurde bereits verwendet. ${GO_BACK}`,
+  ticket_used: `Dieser Link wurde schon verwendet oder ist abgelaufen. ${GO_BACK}`,
   not_owner: "Diese Anmeldung gehört einer anderen Person. Öffnen Sie sie in dem Browser, in dem sie begonnen wurde.",
   caller_revoked: `Ihr Zugang wurde beendet. ${GO_BACK}`,
   caller_expired: `Ihr Zugang ist abgelaufen. ${GO_BACK}`,
@@ -217,6 +217,9 @@ const problems: ServerTexts["problems"] = {
   keys_unavailable: FAILED,
   machine_in_use: "Dieser Rechner ist in Gebrauch. Bitte versuchen Sie es später noch einmal.",
   credential_in_use: "Diese gespeicherte Anmeldung ist in Gebrauch. Bitte versuchen Sie es später noch einmal.",
+  no_commands: FAILED,
+  other_user: "Diese gespeicherte Anmeldung gehört einer anderen Person. Gehen Sie dorthin zurück, woher Sie kamen, und beginnen Sie von vorn.",
+  other_account: "Sie haben sich mit einem anderen Konto angemeldet als zuvor. Beginnen Sie von vorn, und verwenden Sie das frühere Konto.",
   unknown_key: FAILED,
   unknown_machine: `Dieser Rechner ist hier nicht bekannt. ${TELL_SENDERS}`,
 };
@@ -237,6 +240,7 @@ const ends: ServerTexts["ends"] = {
   provider_removed: "Dieses Tool wird hier nicht mehr angeboten. Wählen Sie ein anderes.",
   credential_deleted: "Die gespeicherte Anmeldung wurde entfernt. Bitte melden Sie sich noch einmal an.",
   credential_in_use: "Diese gespeicherte Anmeldung ist anderswo in Gebrauch. Bitte versuchen Sie es später noch einmal.",
+  other_account: "Sie haben sich mit einem anderen Konto angemeldet als zuvor. Beginnen Sie von vorn, und verwenden Sie das frühere Konto.",
   session_tampered: `Die Sitzung wurde zu Ihrer Sicherheit beendet. Bitte beginnen Sie von vorn, und wenden Sie sich an die Betreiber dieser Seite.`,
   internal: "Hier ist ein Fehler aufgetreten. Bitte beginnen Sie von vorn.",
 };
@@ -311,6 +315,7 @@ const verdicts: ServerTexts["verdicts"] = {
   provider_removed: "{tool} wird hier nicht mehr angeboten.",
   credential_deleted: "Die gespeicherte Anmeldung wurde entfernt.",
   credential_in_use: "Die gespeicherte Anmeldung ist anderswo in Gebrauch.",
+  other_account: "Es wurde ein anderes Konto angemeldet als zuvor.",
   internal_error: "Hier ist ein Fehler aufgetreten.",
   unknown: "Es ist nicht bekannt, was geschehen ist.",
 };
@@ -394,7 +399,7 @@ export const SERVER_TEXTS: ServerTexts = {
   ends,
   verdicts,
   owner: "die Verwaltung dieser Seite",
-  link_used: "Dieser Link wurde bereits verwendet. Gehen Sie zu {owner} zurück, und beginnen Sie von vorn.",
+  link_used: "Dieser Link wurde schon verwendet oder ist abgelaufen. Gehen Sie zu {owner} zurück, und beginnen Sie von vorn.",
   descriptors,
   policies: {
     store: "Ihre Anmeldung wird verschlüsselt für {owner} aufbewahrt, bis sie von Ihnen oder von dort entfernt wird.",

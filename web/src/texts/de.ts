@@ -128,7 +128,7 @@ const texts: Texts = {
   report: "Bericht",
   report_id: "die Nummer des Berichts",
   report_hint: (owner) => `Wenn Sie ${owner} um Hilfe bitten, nennen Sie diese Nummer: sie führt zu dem, was geschehen ist.`,
-  link_used: "Dieser Link wurde schon verwendet.",
+  link_used: "Dieser Link wurde schon verwendet oder ist abgelaufen.",
   link_used_here: "Wenn Sie ihn in diesem Browser geöffnet haben:",
   continue_here: "weiter",
   link_of: (owner) => `Gehen Sie sonst zu ${owner} zurück, und beginnen Sie von vorn.`,

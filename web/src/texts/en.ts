@@ -129,7 +129,7 @@ export const en = {
   report: "Report",
   report_id: "the number of the report",
   report_hint: (owner: string) => `If you ask ${owner} for help, give them this number: it leads to what happened.`,
-  link_used: "This link has already been used.",
+  link_used: "This link was used before or has expired.",
   link_used_here: "If you opened it in this browser:",
   continue_here: "continue",
   link_used_elsewhere: "Otherwise go back to where you came from and start again.",

@@ -1,7 +1,7 @@
 //! `anteroom cp`: copies files and directories into and out of a running session, as a tar archive through an exec channel.
 
 use super::{ExecEnd, print_status, run_in_session, stream::Streams};
-use crate::client::ApiClient;
+use crate::{client::ApiClient, print_error_line};
 use anteroom_wire::SessionId;
 use anyhow::{Context, bail, ensure};
 use std::{
@@ -16,17 +16,28 @@ use std::{
 const ENTRY: &str = "copied";
 /// Unpacks the archive in the target's directory and moves it there; into the target if that is a directory, under the name `$2`.
 const UNPACK: &str = r#"set -e; to=$1; if [ -d "$to" ]; then to=$to/$2; fi; dir=$(dirname -- "$to")
+[ -d "$dir" ] || { echo "$dir: there is no such directory in the machine" >&2; exit 1; }
+[ -w "$dir" ] || { echo "$dir: this directory of the machine is not writable" >&2; exit 1; }
 tmp=$(mktemp -d -- "$dir/.cp.XXXXXX"); trap 'rm -rf -- "$tmp"' EXIT; tar -xpf - -C "$tmp"
 if [ -e "$to" ] && [ -d "$tmp/copied" ]; then echo "$to exists" >&2; exit 1; fi; mv -fT -- "$tmp/copied" "$to""#;
 /// Packs `$1`.
-const PACK: &str = r#"set -e; cd -- "$(dirname -- "$1")"; tar -cf - -- "$(basename -- "$1")""#;
+const PACK: &str = r#"set -e; [ -e "$1" ] || [ -h "$1" ] || { echo "$1: there is no such file in the machine" >&2; exit 1; }
+cd -- "$(dirname -- "$1")"; tar -cf - -- "$(basename -- "$1")""#;
+
+/// Prints the file `$1`.
+const PRINT: &str = r#"[ -e "$1" ] || { echo "$1: there is no such file in the machine" >&2; exit 1; }
+[ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }; exec cat -- "$1""#;
+/// Writes standard input to the file `$1`.
+const WRITE: &str = r#"[ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }; exec cat > "$1""#;
+/// As for every command whose arguments are wrong.
+const WRONG_ARGUMENTS: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArguments {
-    /// What is copied: a path here, or SESSION:PATH in the machine of a session that `anteroom exec` started.
+    /// What is copied: a path here, or SESSION:PATH in the machine of a session that `anteroom exec` started; `-`: standard input.
     #[arg(value_name = "FROM")]
     from: Place,
-    /// Where it is copied to. An existing directory gets it under its own name.
+    /// Where it is copied to. An existing directory gets it under its own name; `-`: standard output, of one file.
     #[arg(value_name = "TO")]
     to: Place,
 }
@@ -53,13 +64,33 @@ impl std::str::FromStr for Place {
 }
 
 pub(crate) async fn run(client: &ApiClient, arguments: CopyArguments) -> anyhow::Result<ExitCode> {
+    let standard = Path::new("-");
     match (arguments.from, arguments.to) {
+        (Place::Here(from), Place::Machine(session, to)) if from == standard => {
+            run_script(client, &session, WRITE, &[&to], Streams::standard()?).await
+        }
+        (Place::Machine(session, from), Place::Here(to)) if to == standard => {
+            let streams = Streams { input: None, ..Streams::standard()? };
+            run_script(client, &session, PRINT, &[&from], streams).await
+        }
         (Place::Here(from), Place::Machine(session, to)) => copy_in(client, &from, &session, &to).await,
         (Place::Machine(session, from), Place::Here(to)) => copy_out(client, &session, &from, &to).await,
         (Place::Here(_), Place::Here(_)) | (Place::Machine(..), Place::Machine(..)) => {
-            bail!("one of the two is SESSION:PATH")
+            print_error_line("anteroom: one of FROM and TO is SESSION:PATH, the other a path here");
+            Ok(ExitCode::from(WRONG_ARGUMENTS))
         }
     }
+}
+
+async fn run_script(
+    client: &ApiClient,
+    session: &SessionId,
+    text: &str,
+    arguments: &[&str],
+    streams: Streams,
+) -> anyhow::Result<ExitCode> {
+    let end = run_in_session(client, session, script(text, arguments), streams).await?;
+    Ok(ExitCode::from(exit_code(end)?))
 }
 
 fn script(text: &str, arguments: &[&str]) -> Vec<String> {
@@ -122,13 +153,14 @@ fn file_name(path: &Path) -> anyhow::Result<String> {
     name.map(str::to_owned).with_context(|| format!("{} has no name", path.display()))
 }
 
+/// The exit code of the copy: 1 if a program in the machine failed.
 fn exit_code(end: ExecEnd) -> anyhow::Result<u8> {
     match end {
         ExecEnd::Exited { code, message } => {
             if let Some(message) = message {
                 print_status(&message);
             }
-            Ok(code)
+            Ok(if (1..125).contains(&code) { 1 } else { code })
         }
         ExecEnd::SessionOver { .. } => bail!("the session has ended"),
         ExecEnd::Stopped { why: Some(why), .. } => bail!(why),

@@ -4,7 +4,7 @@
 //! | the session | the delivery |
 //! |---|---|
 //! | signs in | becomes a new credential and completes the session |
-//! | renews a credential | replaces that credential's bytes under the same id and completes the session |
+//! | renews a credential | replaces that credential's bytes under the same id and completes the session; another account's fails it |
 //! | uses a credential | replaces its bytes; the session continues ([`store_refreshed_credential`]) |
 //!
 //! A delivery that the provider's policy does not allow to be stored is rejected permanently.
@@ -98,6 +98,9 @@ async fn complete_session(
     let slot = match renews {
         None => RevisionSlot::first(row),
         Some(renewed) => match context.store.get_credential(renewed).await? {
+            Some(renewed) if !validated.is_account_of(&renewed) => {
+                return Err(refuse_other_account(context, row).await?);
+            }
             Some(renewed) => RevisionSlot::after(&renewed),
             None => return Err(fail_renewal(context, row).await?),
         },
@@ -138,6 +141,13 @@ async fn fail_renewal(context: &SessionContext, row: &SessionRow) -> Result<ApiE
     let reason = "The credential was deleted while it was being renewed.";
     end::end_session(context, &row.id, EndReason::CredentialDeleted, reason).await?;
     Ok(ApiError::new(Problem::UnknownCredential, reason))
+}
+
+/// The sign-in to renew a credential was to another account: the session fails, and the credential stays as it is. The names of the
+/// accounts are in no timeline and no log.
+async fn refuse_other_account(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
+    end::end_session(context, &row.id, EndReason::OtherAccount, "").await?;
+    Ok(Problem::OtherAccount.into())
 }
 
 /// Answers a second delivery with "ignored". If the record of the first one could not be read back before, it is read back now, before the

@@ -93,6 +93,7 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
         | EndReason::ProviderRemoved
         | EndReason::CredentialDeleted
         | EndReason::CredentialInUse
+        | EndReason::OtherAccount
         | EndReason::SessionTampered
         | EndReason::Internal
         // A session is completed by its delivery or by its command, never here.

@@ -14,8 +14,8 @@ use crate::{
     unix_time,
 };
 use anteroom_store::{
-    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose,
-    SessionRow, Sha256Hex,
+    CreateSessionOutcome, CredentialRow, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry,
+    SessionPurpose, SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
@@ -39,7 +39,9 @@ pub async fn start_session(
     request: &StartRequest,
 ) -> Result<SessionRow, ApiError> {
     let (provider, method) = check_request(server_context, request)?;
-    let purpose = purpose(server_context, owner, &provider, request).await?;
+    let renewed = find_renewed(server_context, owner, &provider, request).await?;
+    let user_id = request.user_id.clone().or_else(|| renewed.as_ref().and_then(|it| it.user_id.clone()));
+    let purpose = SessionPurpose::SignIn { renews: renewed.map(|credential| credential.id) };
     let settings = settings::of_sign_in(server_context, &provider, request, purpose.renewed_credential()).await?;
     let provider = provider.with_settings(&settings);
     if server_context.stop.is_cancelled() {
@@ -47,7 +49,7 @@ pub async fn start_session(
     }
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
-    let session_owner = SessionOwner { caller: owner.clone(), user_id: request.user_id.clone() };
+    let session_owner = SessionOwner { caller: owner.clone(), user_id: user_id.clone() };
     let (start_from, external) = match allocate(server_context, &session_owner, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
@@ -58,7 +60,7 @@ pub async fn start_session(
     let new = NewSession {
         id: id.clone(),
         owner: owner.clone(),
-        user_id: request.user_id.clone(),
+        user_id,
         provider: provider.id.clone(),
         return_url: request.return_url.clone(),
         idempotency: key,
@@ -125,19 +127,22 @@ fn renewed_credential(request: &StartRequest) -> Result<Option<CredentialId>, Ap
     parsed.map_err(|error| ApiError::new(Problem::Malformed, format!("renews: {error}")))
 }
 
-/// The purpose of the session: a new credential, or the renewal of one that the owner has.
-async fn purpose(
+/// The credential of the owner and the requested user that the session renews; `None`: it makes a new one.
+async fn find_renewed(
     server_context: &ServerContext,
     owner: &CallerId,
     provider: &Provider,
     request: &StartRequest,
-) -> Result<SessionPurpose, ApiError> {
-    let Some(id) = renewed_credential(request)? else { return Ok(SessionPurpose::default()) };
+) -> Result<Option<CredentialRow>, ApiError> {
+    let Some(id) = renewed_credential(request)? else { return Ok(None) };
     let credential =
         server_context.store.get_credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
         return Err(Problem::NotOwner.into());
+    }
+    if request.user_id.is_some() && request.user_id != credential.user_id {
+        return Err(Problem::OtherUser.into());
     }
     if credential.provider != provider.id {
         let detail = format!("renews: {id} is a credential of {}", credential.provider);
@@ -149,7 +154,7 @@ async fn purpose(
             format!("{}: {}", provider.id, provider.storage_policy.sentence()),
         ));
     }
-    Ok(SessionPurpose::SignIn { renews: Some(id) })
+    Ok(Some(credential))
 }
 
 /// Reserves a place in the queue, or selects the external machine.
@@ -230,9 +235,14 @@ fn check_request(
     if let Some(url) = &request.return_url {
         let parsed: Option<http::Uri> = url.parse().ok();
         let is_valid = url.len() <= URL_BYTES_MAX
-            && parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+            && parsed.is_some_and(|uri| {
+                let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && !has_user
+            });
         if !is_valid {
-            let detail = format!("return_url must be an http or https address of at most {URL_BYTES_MAX} bytes");
+            let detail = format!(
+                "return_url must be an http or https address without a user name, of at most {URL_BYTES_MAX} bytes"
+            );
             return Err(ApiError::new(Problem::Malformed, detail));
         }
     }

@@ -4,6 +4,7 @@ use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn, SessionState},
     consent, failure_cause,
     for_person::SituationInput,
+    host_facts::without_host_facts,
     settings, status, use_credential,
 };
 use crate::{
@@ -273,7 +274,10 @@ fn next_action_of_use(status: SessionStatus, credential_use: &CredentialUse, exi
 /// The reason of an end, or of a replacement while the session is active.
 fn reason(reason: &anteroom_store::Reason, is_replaced: bool) -> Reason {
     let sentence = if is_replaced { reason.kind.sentence_of_replacement() } else { reason.kind.sentence() };
-    let detail = reason.detail.as_ref().map(|detail| to_sentence(&clean_line(detail, GUEST_TEXT_BYTES_MAX)));
+    let detail = reason
+        .detail
+        .as_ref()
+        .map(|detail| to_sentence(&clean_line(&without_host_facts(detail), GUEST_TEXT_BYTES_MAX)));
     Reason {
         code: reason.kind.code().to_owned(),
         sentence: detail.map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),

@@ -139,6 +139,8 @@ async fn session_summary(context: &SessionContext, row: &SessionRow) -> Result<S
         user_id: view.user_id,
         status: view.status,
         reason: view.reason,
+        failed: view.sign_in.failed,
+        verdict: view.for_person.values.verdict,
         created_at: view.created_at,
         ended_at: view.ended_at,
     })

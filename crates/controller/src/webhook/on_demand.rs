@@ -12,6 +12,7 @@ use anteroom_wire::{
     operator_reports::WebhookTestResult,
     webhook::{EventType, NotificationData, WebhookNotification},
 };
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Sends a message of the type `webhook.test` once to the receivers, or to the one of this name, whatever types they take.
 ///
@@ -42,7 +43,10 @@ async fn test(webhook: &Webhook) -> Result<WebhookTestResult, ApiError> {
     };
     let body = serde_json::to_vec(&notification).map_err(ApiError::internal)?;
     let error = post(webhook, &id, body.into()).await.err().map(|error| chain(&error));
-    tracing::info!(outcome = "webhook_tested", message = %id, receiver = webhook.name(), error, "webhook receiver tested");
+    let counter =
+        if error.is_none() { &webhook.counters.messages_delivered } else { &webhook.counters.attempts_failed };
+    counter.fetch_add(1, Relaxed);
+    tracing::info!(outcome = "webhook_tested", message_id = %id, receiver = webhook.name(), error, "webhook receiver tested");
     Ok(WebhookTestResult { id, receiver: webhook.name().to_owned(), url: webhook.display_url(), error })
 }
 

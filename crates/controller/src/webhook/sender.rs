@@ -45,7 +45,7 @@ async fn abandon_unknown(context: &SessionContext, receivers: &Receivers) -> Res
     for message in report::list_pending_messages(context, None).await? {
         if receivers.get(&message.receiver).is_none() {
             let why = format!("the receiver {} is no longer configured", message.receiver);
-            tracing::warn!(outcome = "webhook_abandoned", message = %message.id, kind = message.kind, error = why, "webhook message not delivered");
+            tracing::warn!(outcome = "webhook_abandoned", message_id = %message.id, kind = message.kind, error = why, "webhook message not delivered");
             context.store.record_message_abandoned(&message.id, &why, unix_time::now_unix_ms()).await?;
         }
     }

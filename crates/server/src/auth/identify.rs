@@ -36,7 +36,8 @@ pub async fn identify_caller(
     }
     if let Some(token) = bearer_token(headers) {
         let found = find_by_secret(auth, CallerKind::ApiToken, token.expose()).await?;
-        return found.ok_or_else(|| Problem::Unauthenticated.into());
+        let detail = "the token is not accepted: it is unknown, was revoked or has expired";
+        return found.ok_or_else(|| ApiError::new(Problem::Unauthenticated, detail));
     }
     let cookies = cookie_header::parse_cookie_header(headers, auth.addresses.is_https());
     for (name, secret) in &cookies {
@@ -64,7 +65,14 @@ pub async fn identify_caller(
             }
         }
     }
-    Err(Problem::Unauthenticated.into())
+    let authorizations = headers.get_all(header::AUTHORIZATION).into_iter().count();
+    let detail = match (authorizations, cookies.is_empty()) {
+        (0, true) => "the request has neither the header `Authorization: Bearer TOKEN` nor a cookie of this server",
+        (0, false) => "the cookie is not accepted: it is of another browser or page, was ended or has expired",
+        (1, _) => "the header Authorization is not of the form `Bearer TOKEN`",
+        (2.., _) => "the request has more than one header Authorization",
+    };
+    Err(ApiError::new(Problem::Unauthenticated, detail))
 }
 
 /// The caller with this secret, which must be of this kind.
@@ -121,6 +129,18 @@ fn require_same_site(auth: &Auth, method: &Method, headers: &HeaderMap) -> Resul
         return Err(ApiError::new(Problem::CrossOrigin, detail));
     }
     Ok(())
+}
+
+/// As [`require_own_origin`], unless the caller sent a bearer token: no page of another site can send one, and some WebSocket clients of
+/// programs send the address that they connect to as their origin.
+///
+/// # Errors
+/// It is the origin of another site.
+pub fn require_own_origin_or_token(auth: &Auth, headers: &HeaderMap, caller: Option<&Caller>) -> Result<(), ApiError> {
+    match caller {
+        Some(caller) if caller.kind == CallerKind::ApiToken => Ok(()),
+        _ => require_own_origin(auth, headers),
+    }
 }
 
 /// Requires that the `Origin` header, if there is one, is this server's.

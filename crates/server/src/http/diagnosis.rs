@@ -1,10 +1,10 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
 use super::{error_response::ErrorResponse, extract::OwnedSession};
-use anteroom_controller::{
-    caller::{Action, Resource},
-    session::diagnose,
-    session::server_context::ServerContext,
+use anteroom_controller::session::{
+    diagnose,
+    host_facts::{Audience, hide_in_diagnosis},
+    server_context::ServerContext,
 };
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
 use axum::{Json, extract::State};
@@ -20,9 +20,11 @@ pub(super) async fn get_diagnosis(
     State(server_context): State<ServerContext>,
     owned: OwnedSession,
 ) -> Result<Json<Diagnosis>, ErrorResponse> {
-    let is_operator = owned.caller.require(Action::OperateServer, Resource::Server).is_ok();
-    let diagnosis =
+    let audience = Audience::of(&owned.caller);
+    let is_operator = audience == Audience::Operators;
+    let mut diagnosis =
         diagnose::diagnose_for(&server_context, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
+    hide_in_diagnosis(&mut diagnosis, audience);
     let verdict = diagnosis.verdict.code();
     tracing::info!(outcome = "diagnosed", session = %owned.row.id, verdict, "session diagnosed");
     Ok(Json(diagnosis))

@@ -72,10 +72,10 @@ async fn admit(
     owned: &OwnedSession,
     headers: &HeaderMap,
 ) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
-    auth::require_own_origin(&app.auth, headers)?;
+    auth::require_own_origin_or_token(&app.auth, headers, Some(&owned.caller))?;
     let runs_commands = owned.row.purpose.credential_use().is_some_and(|used| used.purpose == UsePurpose::Exec);
     if !runs_commands {
-        return Err(ApiError::new(Problem::ForbiddenByPolicy, "the session was not started with the purpose exec"));
+        return Err(Problem::NoCommands.into());
     }
     // A command can print the credential.
     browsers::require_confirmation(&app.auth, &owned.caller).await?;

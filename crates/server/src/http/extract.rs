@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, request_body::read_body, routes::Requ
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
-use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId};
+use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId, json_fault};
 use axum::{
     RequestExt,
     extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request},
@@ -28,30 +28,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             return Err(Problem::UnsupportedMediaType.into());
         }
         let bytes = read_body(request.into_limited_body()).await?;
-        // serde's error text may quote the body, which may be secret: only the position and kind of the error are returned.
+        // serde's error text may quote the body, which may be secret.
         serde_json::from_slice(&bytes)
             .map(Self)
-            .map_err(|error| ApiError::new(Problem::Malformed, position_and_kind(&error)).into())
-    }
-}
-
-fn position_and_kind(error: &serde_json::Error) -> String {
-    let position = format!("line {}, column {}", error.line(), error.column());
-    match error.classify() {
-        serde_json::error::Category::Data => {
-            // "unknown field `x`, expected …" and "missing field `x`" name keys, which are not secret.
-            let text = error.to_string();
-            let is_about_key = text.starts_with("unknown field") || text.starts_with("missing field");
-            if is_about_key && text.len() <= FAULT_BYTES_MAX {
-                text
-            } else {
-                format!("a value of the wrong type at {position}")
-            }
-        }
-        serde_json::error::Category::Syntax => format!("invalid JSON at {position}"),
-        serde_json::error::Category::Eof | serde_json::error::Category::Io => {
-            format!("the JSON is incomplete at {position}")
-        }
+            .map_err(|error| ApiError::new(Problem::Malformed, json_fault::describe::<T>(&bytes, &error)).into())
     }
 }
 

@@ -15,13 +15,13 @@ use crate::{
 };
 use anteroom_controller::{
     api_error::ApiError,
-    caller::Caller,
+    caller::{Action, Caller, Resource},
     session::{context::SessionContext, helpers::notify_changed},
 };
 use anteroom_store::{Person, Role};
 use anteroom_wire::{
     Problem, ProblemBody, Secret,
-    api::{CurrentCaller, LoginRequest, SignInKind},
+    api::{CurrentCaller, LoginRequest, ServerAddresses, SignInKind},
 };
 use axum::{
     extract::State,
@@ -86,12 +86,17 @@ pub(super) async fn get_current_caller(
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<axum::Json<CurrentCaller>, ErrorResponse> {
     let browser = auth.store.get_browser(&caller.id).await?;
+    let addresses = caller.require(Action::OperateServer, Resource::Server).is_ok().then(|| ServerAddresses {
+        listen: auth.addresses.listening().to_string(),
+        pages: auth.addresses.base_url().to_owned(),
+    });
     let kind = |person: Option<Person>| if person.is_some() { SignInKind::Oidc } else { SignInKind::Link };
     Ok(axum::Json(CurrentCaller {
         role: caller.role.as_str().to_owned(),
         session: caller.role.session().cloned(),
         name: caller.name,
         sign_in: browser.map(|browser| kind(browser.person)),
+        addresses,
     }))
 }
 

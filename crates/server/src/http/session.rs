@@ -11,9 +11,11 @@ use anteroom_controller::{
     api_error::ApiError,
     credentials,
     session::context::SessionContext,
-    session::{channels::require_active, end, keep_open, lifecycle::DeliveryState, timeline, view},
+    session::{
+        channels::require_active, end, host_facts::Audience, keep_open, lifecycle::DeliveryState, timeline, view,
+    },
 };
-use anteroom_store::SessionRow;
+use anteroom_store::{Role, SessionRow};
 use anteroom_wire::{
     EndReason, Problem, ProblemBody,
     api::{CredentialList, SessionView, Timeline},
@@ -88,7 +90,8 @@ pub(super) async fn list_or_watch_events(
         return Ok(response);
     }
     let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;
-    let entries = rows.into_iter().map(timeline::to_timeline_entry).collect();
+    let audience = Audience::of(&owned.caller);
+    let entries = rows.into_iter().map(|row| timeline::to_timeline_entry(row, audience)).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
 
@@ -118,7 +121,12 @@ pub(super) async fn cancel_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
-    let row = end::end_session(&context, &owned.row.id, EndReason::Cancelled, "").await?;
+    let by = match owned.caller.role {
+        Role::Viewer(_) | Role::Helper(_) => "by the person",
+        Role::Backend | Role::User => "by its owner",
+        Role::Operator | Role::Auditor => "by an operator",
+    };
+    let row = end::end_session(&context, &owned.row.id, EndReason::Cancelled, by).await?;
     Ok(Json(view::to_session_view(&context, &row).await?))
 }
 

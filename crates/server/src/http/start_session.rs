@@ -27,13 +27,14 @@ use axum::{
 ///
 /// Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
 /// the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
-/// another body it is 409. The key may be in the header `Idempotency-Key` instead. 503: the queue is full or this host lacks capacity.
+/// another body it is 409. One key is one attempt, also after the session has ended: a new attempt needs a new key. A key lives as long as
+/// its session. The key may be in the header `Idempotency-Key` instead. 503: the queue is full or this host lacks capacity.
 #[utoipa::path(post, operation_id = "start_session", path = "/api/auth/start", params(("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body.")), request_body = StartRequest, responses(
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
     (status = 404, description = "There is no such external machine or credential to renew.", body = ProblemBody),
-    (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
+    (status = 409, description = "The idempotency key was used with another body, the credential to renew is of another user, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
     (status = 429, description = "The caller or its user has as many waiting sessions or machines as it may have.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]

@@ -369,8 +369,9 @@ async fn redeem_ticket(
     id: &SessionId,
     purpose: TicketPurpose,
 ) -> Result<Redeemed, TicketError> {
-    auth::require_own_origin(&app.auth, headers)?;
-    if !headers.contains_key(header::ORIGIN) {
+    auth::require_own_origin_or_token(&app.auth, headers, caller)?;
+    let is_page = headers.contains_key(header::ORIGIN) && auth::require_own_origin(&app.auth, headers).is_ok();
+    if !is_page {
         require_program(app, headers, caller, id).await?;
     }
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
@@ -405,7 +406,8 @@ async fn redeem_ticket(
     Ok(Redeemed { session, live_caller, helper, access })
 }
 
-/// Requires that a client without an `Origin` header is an identified program. Browsers send the header, and programs can send a token.
+/// Requires that a client without the `Origin` header of this server's pages is an identified program. Browsers send the header, and
+/// programs can send a token.
 async fn require_program(
     app: &App,
     headers: &HeaderMap,

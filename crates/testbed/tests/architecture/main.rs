@@ -6,6 +6,7 @@ mod crate_graph;
 mod cycles;
 mod documents;
 mod imports;
+mod log_fields;
 mod sizes;
 
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ mod fixture;
 mod guest_floods;
 mod helper_access;
 mod helper_invitations;
+mod host_facts;
 mod hostile_agent;
 mod hostile_machine;
 mod http2_frames;

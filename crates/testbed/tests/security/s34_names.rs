@@ -108,8 +108,8 @@ async fn s34_a_used_link_names_its_owner_only_to_who_presents_it() {
     assert_eq!(Browser::new(&idle.server, "b").log_in(&operators).await.status(), 204);
     let invented = format!("login_{}", "0".repeat(used.len() - 6));
     let owner = started.session.owner_name.as_str();
-    let named = format!("This link has already been used. Go back to {owner} and start again.");
-    let unnamed = "This link has already been used. Go back to where you came from and start again.";
+    let named = format!("This link was used before or has expired. Go back to {owner} and start again.");
+    let unnamed = "This link was used before or has expired. Go back to where you came from and start again.";
     for (token, name, sentence) in
         [(&used, Some(owner), named.as_str()), (&operators, None, unnamed), (&invented, None, unnamed)]
     {

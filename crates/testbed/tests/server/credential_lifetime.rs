@@ -10,6 +10,7 @@ use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
     api::{CredentialHealth, CredentialMeta, Lease, ProviderList, SessionStatus},
+    diagnosis::Verdict,
     provider::StoragePolicy,
 };
 use reqwest::Method;
@@ -301,6 +302,68 @@ async fn account_of_a_credential_is_in_lists_and_in_its_session() {
     }
     let (_, printed, _) = run_cli_text(&server, &["credentials", "list"]).await;
     assert!(printed.contains("Zoë �[31m<ada@example.test>"), "{printed}");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// The credential rules of a tool whose file names the account.
+fn rules_with_account() -> serde_json::Value {
+    json!({
+        "paths": [ScriptedProvider::CREDENTIAL_PATH],
+        "required": ["/token"],
+        "account": { "pointer": "/user" },
+        "never_refreshed": true,
+    })
+}
+
+#[tokio::test]
+async fn another_account_or_user_never_gets_into_a_credential() {
+    let flags = Flags::new();
+    let provider = flags.idle_provider().with_descriptor_key("credential", rules_with_account());
+    let server = start_server(provider, "").await;
+    let api = server.backend_client().unwrap();
+    let of = |token: &str, user: &str| match user {
+        "" => format!(r#"{{"token": "{token}"}}"#),
+        user => format!(r#"{{"token": "{token}", "user": "{user}"}}"#),
+    };
+    let first = FakeAgent::start_for(&server, Some("u-1")).await;
+    assert_eq!(first.deliver(&first.delivery(&of("one", "ada@example.test"))).await.status, 200);
+    let meta = wait_completed(&api, &first.session).await;
+    let other = json!({ "provider": "scripted", "renews": meta.id, "user_id": "u-2" });
+    let refused = api.post("/api/auth/start", other).await.unwrap();
+    assert_eq!(status_and_code(&refused), (409, "other_user".into()));
+    for (token, user, expected) in [
+        ("two", "mallory@example.test", SessionStatus::Failed),
+        ("three", "Ada@Example.test", SessionStatus::Completed),
+        ("four", "", SessionStatus::Completed),
+    ] {
+        let agent = FakeAgent::start_renewing(&server, &meta.id).await;
+        assert_eq!(api.get_session(&agent.session).await.unwrap().user_id.as_deref(), Some("u-1"), "{token}");
+        let answer = agent.deliver(&agent.delivery(&of(token, user))).await;
+        let view = api.wait_status(&agent.session, expected).await.unwrap();
+        let lease = api.lease_credential(&meta.id).await.unwrap();
+        let stored = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
+        if expected == SessionStatus::Completed {
+            assert!(stored.contains(token), "{stored}");
+            continue;
+        }
+        assert_eq!(status_and_code(&answer), (409, "other_account".into()));
+        assert_eq!(view.reason.unwrap().code, "other_account");
+        api.wait_verdict(&agent.session, Verdict::OtherAccount).await.unwrap();
+        let timeline = api.get_timeline(&agent.session).await.unwrap();
+        assert!(!format!("{timeline:?}").contains("mallory"), "{timeline:?}");
+        assert!(stored.contains("one"), "{stored}");
+    }
+    // A command that signs the tool in to another account does not change the credential either.
+    let known = FakeAgent::start_renewing(&server, &meta.id).await;
+    assert_eq!(known.deliver(&known.delivery(&of("five", "ada@example.test"))).await.status, 200);
+    api.wait_status(&known.session, SessionStatus::Completed).await.unwrap();
+    let using = FakeAgent::start_using(&server, &meta.id).await;
+    let answer = using.deliver(&using.delivery(&of("six", "mallory@example.test"))).await;
+    assert_eq!(status_and_code(&answer), (409, "other_account".into()));
+    api.wait_entry(&using.session, TimelineKind::CredentialNotRefreshed).await.unwrap();
+    let lease = api.lease_credential(&meta.id).await.unwrap();
+    assert!(lease.files[0].content.expose().windows(4).any(|part| part == b"five"));
+    api.cancel_session(&using.session).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -118,6 +118,8 @@ async fn messages_and_unread_input_are_bounded() {
     for (what, start, messages, code) in [
         ("no start", "hello", vec![], 4400),
         ("an unknown key", "{\"shell\": true}", vec![], 4400),
+        ("no list", "{\"argv\": \"ls\"}", vec![], 4400),
+        ("no size", "{\"argv\": [\"ls\"], \"tty\": true}", vec![], 4400),
         ("a large message", "{\"argv\": [\"cat\"]}", vec![(0, [&part[..], b"x"].concat())], 4413),
         ("a channel of the machine", "{\"argv\": [\"cat\"]}", vec![(1, b"x".to_vec())], 4400),
         ("no such signal", "{\"argv\": [\"cat\"]}", vec![(5, b"SEGV".to_vec())], 1000),
@@ -138,8 +140,16 @@ async fn messages_and_unread_input_are_bounded() {
         }
         let (_, status) = read_to_end(&mut socket).await;
         assert_eq!(socket.close_reason().unwrap().code, code, "{what}");
-        let hung_up = status.map(|status| status.exit_code().unwrap());
-        assert_eq!(hung_up, (code == 1000).then_some(129), "{what}: the command is ended");
+        if start != "hello" && code == 4400 && status.is_some() {
+            let reason = socket.close_reason().unwrap().reason.clone();
+            let said = status.as_ref().unwrap().message.clone().unwrap();
+            assert!(["shell", "argv: expected", "tty: expected"].iter().any(|field| said.contains(field)), "{said}");
+            assert!(reason.starts_with("malformed: the start: ") && reason.len() <= 123, "{reason}");
+        }
+        let exit_code = status.map(|status| status.exit_code().unwrap());
+        let is_refused = code == 4400 && what != "a channel of the machine";
+        let expected = if is_refused { Some(125) } else { (code == 1000).then_some(129) };
+        assert_eq!(exit_code, expected, "{what}: the command is not run, or is ended");
     }
     // Input that a command does not read does not delay a signal.
     let mut socket = open(&api, &session).await.unwrap();
@@ -184,7 +194,34 @@ async fn files_are_copied_in_and_out_with_their_modes() {
     assert_eq!(cp(&format!("{in_machine}/data"), here).await, (Some(0), String::new()));
     assert_eq!(fs::read(dir.path().join("back/data")).unwrap(), bytes);
     let (code, stderr) = cp(&format!("{in_machine}/none"), here).await;
-    assert!(code == Some(2) && stderr.contains("none"), "{code:?} {stderr}");
+    assert!(code == Some(1) && stderr.contains("none: there is no such file"), "{code:?} {stderr}");
+    assert!(!stderr.contains("tar:"), "{stderr}");
+    let (code, stderr) = cp(file, &format!("{in_machine}/none/data")).await;
+    assert!(code == Some(1) && stderr.contains("none: there is no such directory"), "{code:?} {stderr}");
+    let (code, stderr) = cp(file, here).await;
+    assert!(code == Some(2) && stderr.contains("SESSION:PATH"), "{code:?} {stderr}");
+    // One file to standard output.
+    let printed = run_cli(&server, &["cp", &format!("{in_machine}/data"), "-"]).await;
+    assert_eq!((printed.status.code(), printed.stdout), (Some(0), bytes));
     assert_eq!(main.wait_exit().await, Some(0));
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn websocket_client_of_python_runs_a_command_although_it_sends_an_origin() {
+    let (_flags, server, id) = start_with_credential().await;
+    let api = server.backend_client().unwrap();
+    let argv = ["sh", "-c", "printf from-the-machine"];
+    let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": argv, "attached": true })).await.id;
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let tools = tokio::process::Command::new(format!("{project}/scripts/python_tools.sh")).output().await.unwrap();
+    assert!(tools.status.success(), "{}", text(&tools.stderr));
+    let mut python = tokio::process::Command::new(format!("{}/python", text(&tools.stdout).trim()));
+    python.arg(format!("{project}/crates/testbed/tests/server/exec_with_websocket_client.py"));
+    python.arg(format!("ws://{}/api/auth/session/{session}/exec", server.address().unwrap()));
+    python.env("TOKEN", server.backend_tokens()[0].expose()).env("no_proxy", "*").kill_on_drop(true);
+    let done = timeout(WAIT_MAX, python.output()).await.unwrap().unwrap();
+    assert_eq!((text(&done.stdout).trim(), text(&done.stderr).trim()), ("from-the-machine Success", ""));
+    api.wait_status(&session, SessionStatus::Completed).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }

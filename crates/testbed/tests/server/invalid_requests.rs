@@ -36,6 +36,8 @@ async fn invalid_start_request_is_rejected_naming_the_field() {
         (with("return_url", "https://"), "malformed", "return_url"),
         (with("return_url", "https://a.example/\n"), "malformed", "return_url"),
         (with("return_url", &long), "malformed", "return_url"),
+        (with("return_url", "https://user:pw@a.example/"), "malformed", "without a user name"),
+        (json!({ "provider": "scripted", "user_id": 17 }), "malformed", "user_id: expected a string"),
     ] {
         let (status, named, detail) = problem_of(&api.post(START, body.clone()).await.unwrap());
         assert_eq!((status, named.as_str()), (400, code), "{body}: {detail}");
@@ -47,6 +49,32 @@ async fn invalid_start_request_is_rejected_naming_the_field() {
     let sessions: SessionList = server.operator_client().unwrap().get("/api/sessions").await.unwrap().parse().unwrap();
     assert_eq!(sessions.sessions.len(), 0, "no session was started");
     assert!(server.list_machines().is_empty());
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn refused_token_differs_from_a_missing_and_a_malformed_one() {
+    let (_flags, server) = start_idle("").await;
+    let url = format!("http://{}/api/sessions", server.address().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let token = server.backend_tokens()[0].expose();
+    for (headers, says) in [
+        (vec![], "neither"),
+        (vec![token.to_owned()], "form `Bearer TOKEN`"),
+        (vec![format!("Basic {token}")], "form `Bearer TOKEN`"),
+        (vec![format!("Bearer {token}"), "Basic x".to_owned()], "more than one"),
+        (vec![format!("Bearer {token}0")], "not accepted"),
+        (vec!["Bearer nonsense".to_owned()], "not accepted"),
+    ] {
+        let mut request = client.get(&url);
+        for header in &headers {
+            request = request.header("authorization", header);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert_eq!(status, 401, "{headers:?}");
+        assert!(text.contains(says) && !text.contains(token), "{says}: {text}");
+    }
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -104,6 +104,8 @@ async fn status_names_the_servers_process_and_exits_with_3_without_one() {
     let printed = run_cli(&server, &["status", "--json"]).await;
     let report: Value = serde_json::from_slice(&printed.stdout).unwrap();
     assert_eq!((&report["running"], &report["process"]), (&json!(true), &json!(pid)));
+    let (address, pages) = (server.address().unwrap().to_string(), server.base_url().unwrap());
+    assert_eq!((&report["listen"], &report["pages"]), (&json!(address), &json!(pages)));
     server.stop_server().await.unwrap();
     let printed = run_cli(&server, &["status"]).await;
     assert_eq!(printed.status.code(), Some(3));
@@ -113,6 +115,20 @@ async fn status_names_the_servers_process_and_exits_with_3_without_one() {
     let report: Value = serde_json::from_slice(&printed.stdout).unwrap();
     assert_eq!((printed.status.code(), &report["running"]), (Some(3), &json!(false)));
     server.start_server().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn usage_errors_name_an_empty_variable_and_both_ways_of_exec() {
+    let (_flags, server) = start_idle("").await;
+    let mut command = crate::command_line::cli_command(&server, &["status"]);
+    let done = command.env("ANTEROOM_STATE_DIR", "").output().await.unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("the variable ANTEROOM_STATE_DIR is empty"), "{}", text(&done.stderr));
+    let done = run_cli(&server, &["exec", "--", "ls"]).await;
+    assert_eq!(done.status.code(), Some(125));
+    let said = text(&done.stderr);
+    assert!(said.contains("--credential") && said.contains("--session"), "{said}");
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -60,7 +60,8 @@ async fn new_server_binary_adopts_running_machines() {
     flags.set("go");
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
+    let operator = server.operator_client().unwrap();
+    let exited = operator.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
     assert_eq!(exited.data["why"]["reason"]["kind"], "completed");
     // The new server can start machines.

@@ -36,6 +36,19 @@ pub struct CurrentCaller {
     /// How this browser signed in; `null`: the caller is not a browser.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub sign_in: Option<SignInKind>,
+    /// The addresses of this server; only for operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<ServerAddresses>,
+}
+
+/// Where a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct ServerAddresses {
+    /// Where it listens, `ADDRESS:PORT`.
+    pub listen: String,
+    /// The base of its pages' addresses.
+    pub pages: String,
 }
 
 /// How a browser signed in.

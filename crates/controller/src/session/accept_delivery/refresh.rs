@@ -34,6 +34,9 @@ pub(super) async fn store_refreshed_credential(
     let Some(record) = context.store.get_sealed_credential(&credential_use.credential).await? else {
         return Err(record_not_refreshed(context, row, credential_use).await);
     };
+    if !validated.is_account_of(&record.credential) {
+        return Err(record_other_account(context, row, credential_use).await);
+    }
     match credentials::unseal_bytes(context, &record) {
         Ok(bytes) if validated.has_bytes(&bytes) => return accepted(),
         Ok(_) => {}
@@ -79,6 +82,14 @@ async fn record_not_refreshed(context: &SessionContext, row: &SessionRow, creden
     let entry = new_entry(TimelineKind::CredentialNotRefreshed, sentence);
     context.timeline.append(&row.id, entry.with_data(json!({ "credential": credential_use.credential }))).await;
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
+}
+
+/// A command has signed the tool in to another account: the credential stays as it is, which is recorded.
+async fn record_other_account(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
+    let sentence = "The tool was signed in to another account than the credential's: the credential was not changed.";
+    let entry = new_entry(TimelineKind::CredentialNotRefreshed, sentence);
+    context.timeline.append(&row.id, entry.with_data(json!({ "credential": credential_use.credential }))).await;
+    Problem::OtherAccount.into()
 }
 
 fn refreshed_entry(credential_use: &CredentialUse, revisions: Revisions) -> NewTimelineEntry {

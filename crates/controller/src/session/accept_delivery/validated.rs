@@ -127,6 +127,14 @@ impl ValidatedDelivery {
         }
     }
 
+    /// Whether the delivery may be of the credential's account: one of them is not known, or they are equal without regard to case.
+    pub(super) fn is_account_of(&self, credential: &CredentialRow) -> bool {
+        match (&self.account, &credential.account) {
+            (Some(new), Some(old)) => new.to_lowercase() == old.to_lowercase(),
+            _ => true,
+        }
+    }
+
     /// Whether the bytes are equal to those delivered.
     pub(super) fn has_bytes(&self, bytes: &[u8]) -> bool {
         *self.plaintext == *bytes

@@ -69,6 +69,7 @@ fn failed<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Ses
         EndReason::ControllerRestarted => (Verdict::ServerRestarted, "the machine ended while the server restarted"),
         EndReason::CredentialDeleted => (Verdict::CredentialDeleted, "the credential is no longer stored"),
         EndReason::CredentialInUse => (Verdict::CredentialInUse, "another use of the credential did not end in time"),
+        EndReason::OtherAccount => (Verdict::OtherAccount, "its tool signed in another account than the credential's"),
         // This server never writes these as the reason of a failure.
         reason @ (EndReason::Completed
         | EndReason::UseCompleted

@@ -166,6 +166,7 @@ pub(super) fn stop_reason(end: EndReason) -> StopReason {
         | EndReason::ProviderRemoved
         | EndReason::CredentialDeleted
         | EndReason::CredentialInUse
+        | EndReason::OtherAccount
         | EndReason::SessionTampered
         | EndReason::Internal => StopReason::Failed,
     }

@@ -5,6 +5,7 @@ use anteroom_controller::{
     session::{
         context::SessionContext,
         helpers::{HelperAddresses, list_helpers},
+        host_facts::Audience,
         timeline, view,
     },
 };
@@ -46,17 +47,19 @@ struct Helpers {
 
 /// The events of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Events {
-    /// For callers that may list the session's helpers.
-    WithHelpers,
-    /// For all others.
-    WithoutHelpers,
+pub(super) struct Events {
+    /// Whether the caller may list the session's helpers.
+    pub(super) with_helpers: bool,
+    /// Who reads the entries.
+    pub(super) audience: Audience,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     number: u64,
-    json: Arc<str>,
+    /// As JSON.
+    for_operators: Arc<str>,
+    for_others: Arc<str>,
 }
 
 /// Follows a session until it has ended, or until `can_end` when it has no stream.
@@ -153,8 +156,11 @@ async fn read_entries(context: &SessionContext, id: &SessionId, after: u64) -> R
     let rows = context.store.list_timeline(id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(|row| {
         let number = row.number;
-        let json = serde_json::to_string(&timeline::to_timeline_entry(row)).map_err(ApiError::internal)?;
-        Ok(Entry { number, json: json.into() })
+        let json = |audience| {
+            let entry = timeline::to_timeline_entry(row.clone(), audience);
+            serde_json::to_string(&entry).map(Into::into).map_err(ApiError::internal)
+        };
+        Ok(Entry { number, for_operators: json(Audience::Operators)?, for_others: json(Audience::Others)? })
     });
     entries.collect()
 }
@@ -172,7 +178,7 @@ pub(super) async fn send_updates(
     updates.mark_changed();
     while updates.changed().await.is_ok() {
         let update = updates.borrow_and_update().clone();
-        if let Err(error) = send_entries(context, id, &update, &mut after, sender).await {
+        if let Err(error) = send_entries(context, id, &update, events.audience, &mut after, sender).await {
             tracing::warn!(outcome = "events_delayed", session = %id, %error, "session events not read");
             error.log_fault();
             continue;
@@ -181,7 +187,7 @@ pub(super) async fn send_updates(
             let _ = sender.send(Ok(Event::default().event("session").data(&*update.view))).await;
             last_view = update.view;
         }
-        if events == Events::WithHelpers && update.helpers.list != last_helpers {
+        if events.with_helpers && update.helpers.list != last_helpers {
             let _ = sender.send(Ok(Event::default().event("helpers").data(&*update.helpers.list))).await;
             last_helpers = update.helpers.list;
         }
@@ -193,6 +199,7 @@ async fn send_entries(
     context: &SessionContext,
     id: &SessionId,
     update: &Update,
+    audience: Audience,
     after: &mut u64,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) -> Result<(), ApiError> {
@@ -202,18 +209,27 @@ async fn send_entries(
             break;
         }
         for entry in older {
-            send_entry(&entry, after, sender).await;
+            send_entry(&entry, audience, after, sender).await;
         }
     }
     for entry in update.entries.iter() {
-        send_entry(entry, after, sender).await;
+        send_entry(entry, audience, after, sender).await;
     }
     Ok(())
 }
 
-async fn send_entry(entry: &Entry, after: &mut u64, sender: &mpsc::Sender<Result<Event, Infallible>>) {
+async fn send_entry(
+    entry: &Entry,
+    audience: Audience,
+    after: &mut u64,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+) {
     if entry.number > *after {
-        let event = Event::default().event("timeline").id(entry.number.to_string()).data(&*entry.json);
+        let json = match audience {
+            Audience::Operators => &entry.for_operators,
+            Audience::Others => &entry.for_others,
+        };
+        let event = Event::default().event("timeline").id(entry.number.to_string()).data(&**json);
         let _ = sender.send(Ok(event)).await;
         *after = entry.number;
     }

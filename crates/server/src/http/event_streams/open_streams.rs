@@ -5,7 +5,7 @@ use crate::auth::LiveCaller;
 use anteroom_controller::{
     api_error::ApiError,
     caller::{Action, Caller, Resource, permits},
-    session::context::SessionContext,
+    session::{context::SessionContext, host_facts::Audience},
 };
 use anteroom_store::Role;
 use anteroom_wire::{CallerId, Problem, SessionId};
@@ -79,9 +79,9 @@ impl EventStreams {
         let of_helper = matches!(caller.role, Role::Helper(_)).then(|| context.sessions.get(session)).flatten();
         let helper = of_helper.map(|active| active.connect_helper(&caller.id));
         // It was required that the session is the caller's.
-        let events = match permits(caller, Action::ListHelpers, Resource::Server) {
-            Ok(()) => Events::WithHelpers,
-            Err(_) => Events::WithoutHelpers,
+        let events = Events {
+            with_helpers: permits(caller, Action::ListHelpers, Resource::Server).is_ok(),
+            audience: Audience::of(caller),
         };
         let (context, session) = (context.clone(), session.clone());
         context.clone().tasks.spawn(async move {

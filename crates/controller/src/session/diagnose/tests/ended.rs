@@ -131,6 +131,21 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::ServerRestarted,
         ),
         ("the provider was removed", Case::running().failed(EndReason::ProviderRemoved), Verdict::ProviderRemoved),
+        ("another account", Case::running().failed(EndReason::OtherAccount), Verdict::OtherAccount),
+        (
+            "another account after an error of the tool",
+            Case::running().entry(TimelineKind::ToolFailed, json!({ "why": "no" })).failed(EndReason::OtherAccount),
+            Verdict::OtherAccount,
+        ),
+        (
+            "another account in the second machine",
+            Case::running()
+                .machine_exited(&ExitReason::OutOfMemory)
+                .entry(TimelineKind::MachineReplaced, json!({}))
+                .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }))
+                .failed(EndReason::OtherAccount),
+            Verdict::OtherAccount,
+        ),
         ("supervisor lost", Case::running().failed(EndReason::Internal), Verdict::InternalError),
         ("supervisor lost while queued", Case::new().failed(EndReason::Internal), Verdict::InternalError),
         ("cancelled while queued", cancelled(Case::new()), Verdict::Cancelled),

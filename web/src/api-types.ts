@@ -1457,7 +1457,17 @@ export interface components {
             /** @description Its role. */
             role?: string | null;
         };
-        /** @description `GET /api/agent/session`: the session of the machine, with what a delivery must name. */
+        /**
+         * @description `GET /api/agent/session`: the session of the machine, with what a delivery must name.
+         * @example {
+         *       "credential_paths": [
+         *         ".config/anteroom-demo/credentials.json"
+         *       ],
+         *       "generation": 1,
+         *       "provider": "demo",
+         *       "session": "ses_01m8ydhrgt6fq1x2v7c9ek3b5a"
+         *     }
+         */
         AgentSession: {
             /** @description The files that may be delivered, by their paths below the home directory. */
             credential_paths: string[];
@@ -1495,7 +1505,52 @@ export interface components {
              */
             to_seq?: number | null;
         };
-        /** @description A page of the audit trail. */
+        /**
+         * @description A page of the audit trail.
+         * @example {
+         *       "next_cursor": 16,
+         *       "records": [
+         *         {
+         *           "action": "data.erase",
+         *           "actor": {
+         *             "id": "cal_01m8pd3xnavpkke0e4n3r5xvz3",
+         *             "kind": "token",
+         *             "name": "a test's operator",
+         *             "role": "operator"
+         *           },
+         *           "at_ms": 1796048288926,
+         *           "count": 1,
+         *           "hash": "fb6b68d4cc43d6631d9f8c155aa70a8563530519a137866ca13f3c9ce414b3d1",
+         *           "key": 1,
+         *           "mac": "96fababb0df824642b86924d2a5e99bc5f37dace713eed5e49531ae985c58b78",
+         *           "outcome": "ok",
+         *           "peer": "127.0.0.1",
+         *           "prev": "3eef7f3a96f30bb2496be370f8077d7a2844919f6b9d3e1710727cbebfca007a",
+         *           "request": "dec1e5bf709c963f",
+         *           "seq": 17
+         *         },
+         *         {
+         *           "action": "reconcile.run",
+         *           "actor": {
+         *             "id": "cal_01m8pd3xnavpkke0e4n3r5xvz3",
+         *             "kind": "token",
+         *             "name": "a test's operator",
+         *             "role": "operator"
+         *           },
+         *           "at_ms": 1796048288907,
+         *           "count": 1,
+         *           "hash": "3eef7f3a96f30bb2496be370f8077d7a2844919f6b9d3e1710727cbebfca007a",
+         *           "key": 1,
+         *           "mac": "d4df91c674c9bf5ba4b1f75331639203e932c17306769e514082e38fb7fed43c",
+         *           "outcome": "ok",
+         *           "peer": "127.0.0.1",
+         *           "prev": "7590624f27f5c62cc93ead5ab872b7b0aa8f7ccf5be6073f73e502fb4ad20a14",
+         *           "request": "5bee6a7a094dd63d",
+         *           "seq": 16
+         *         }
+         *       ]
+         *     }
+         */
         AuditPage: {
             /**
              * Format: int64
@@ -1548,7 +1603,19 @@ export interface components {
              */
             seq: number;
         };
-        /** @description The result of a verification. */
+        /**
+         * @description The result of a verification.
+         * @example {
+         *       "authenticated_to": 18,
+         *       "files": 1,
+         *       "findings": [],
+         *       "first_seq": 1,
+         *       "intact": true,
+         *       "last_hash": "d7c3394ee39ea176cfacfb12c1593a72aa7892f023f1728c81ef21ef0f62da36",
+         *       "last_seq": 18,
+         *       "records": 18
+         *     }
+         */
         AuditVerification: {
             /**
              * Format: int64
@@ -1582,7 +1649,12 @@ export interface components {
              */
             records: number;
         };
-        /** @description `GET /api/browsers`. */
+        /**
+         * @description `GET /api/browsers`.
+         * @example {
+         *       "browsers": []
+         *     }
+         */
         BrowserList: {
             /** @description The last used first. */
             browsers: components["schemas"]["BrowserView"][];
@@ -1666,7 +1738,17 @@ export interface components {
          * @enum {string}
          */
         ConsentStatus: "not_needed" | "required" | "given";
-        /** @description `GET …/consent`: who asks for the credential. */
+        /**
+         * @description `GET …/consent`: who asks for the credential.
+         * @example {
+         *       "owner_name": "a test's backend",
+         *       "policy": "store",
+         *       "provider_name": "Demo",
+         *       "return_host": "app.example.com",
+         *       "sentence": "a test's backend asks you to sign in to Demo. a test's backend keeps your sign-in, encrypted, and can use Demo as you until one of you removes it. After that you return to app.example.com.",
+         *       "status": "not_needed"
+         *     }
+         */
         ConsentView: {
             /** @description The display name of the session's owner, for whom the credential is stored; `null`: a person who has no name of their own here. */
             owner_name: string | null;
@@ -1705,7 +1787,26 @@ export interface components {
             /** @description The scopes. Default: all of the role. */
             scopes?: components["schemas"]["Scope"][] | null;
         };
-        /** @description A token that was created. Its secret is returned once. */
+        /**
+         * @description A token that was created. Its secret is returned once.
+         * @example {
+         *       "secret": "ant_EXAMPLE",
+         *       "token": {
+         *         "created_at": "2026-11-30T14:18:08.868Z",
+         *         "expires_at": null,
+         *         "id": "cal_01m8pd3z34stwtkmm7kkzkk0wb",
+         *         "kind": "api_token",
+         *         "last_used_at": null,
+         *         "name": "shop",
+         *         "revoked_at": null,
+         *         "role": "backend",
+         *         "scopes": [
+         *           "start",
+         *           "read"
+         *         ]
+         *       }
+         *     }
+         */
         CreatedToken: {
             /** @description The secret, for `Authorization: Bearer`. */
             secret: string;
@@ -1751,7 +1852,39 @@ export interface components {
          * @example crd_01m8ydhrgt6fq1x2v7c9ek3b5a
          */
         CredentialId: string;
-        /** @description `GET /api/credentials` and `GET …/credentials`. */
+        /**
+         * @description `GET /api/credentials` and `GET …/credentials`.
+         * @example {
+         *       "credentials": [
+         *         {
+         *           "account": "Ada",
+         *           "checked_at": "2026-11-30T14:18:08.083Z",
+         *           "deliver_until": null,
+         *           "expires_at": null,
+         *           "files": [
+         *             {
+         *               "bytes": 171,
+         *               "mode": 384,
+         *               "path": ".config/anteroom-demo/credentials.json"
+         *             }
+         *           ],
+         *           "health": "valid",
+         *           "health_detail": "The tool confirmed the credential at sign-in.",
+         *           "id": "crd_01m8pd3yaj0dh7tmmws6yqwd8w",
+         *           "policy": "store",
+         *           "provider": "demo",
+         *           "refreshable": true,
+         *           "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *           "sign_out_note": "Demo has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+         *           "sign_out_scope": "credential",
+         *           "stored_at": "2026-11-30T14:18:08.083Z",
+         *           "user_id": "u-17"
+         *         }
+         *       ],
+         *       "next_cursor": null,
+         *       "total": 1
+         *     }
+         */
         CredentialList: {
             /** @description Newest first. */
             credentials: components["schemas"]["CredentialMeta"][];
@@ -1762,7 +1895,33 @@ export interface components {
              */
             total: number | null;
         };
-        /** @description A credential without its secret. */
+        /**
+         * @description A credential without its secret.
+         * @example {
+         *       "account": "Ada",
+         *       "checked_at": "2026-11-30T14:18:08.083Z",
+         *       "deliver_until": null,
+         *       "expires_at": null,
+         *       "files": [
+         *         {
+         *           "bytes": 171,
+         *           "mode": 384,
+         *           "path": ".config/anteroom-demo/credentials.json"
+         *         }
+         *       ],
+         *       "health": "valid",
+         *       "health_detail": "The tool confirmed the credential at sign-in.",
+         *       "id": "crd_01m8pd3yaj0dh7tmmws6yqwd8w",
+         *       "policy": "store",
+         *       "provider": "demo",
+         *       "refreshable": true,
+         *       "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *       "sign_out_note": "Demo has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+         *       "sign_out_scope": "credential",
+         *       "stored_at": "2026-11-30T14:18:08.083Z",
+         *       "user_id": "u-17"
+         *     }
+         */
         CredentialMeta: {
             /** @description The account at the provider, as the credential's file names it (an e-mail address or a user name); `null`: the file names none. */
             account: string | null;
@@ -1842,7 +2001,15 @@ export interface components {
             purpose: components["schemas"]["UsePurpose"];
             waits_for: components["schemas"]["SessionId"] | null;
         };
-        /** @description `GET /api/me`: the authenticated caller. */
+        /**
+         * @description `GET /api/me`: the authenticated caller.
+         * @example {
+         *       "name": "a test's operator",
+         *       "role": "operator",
+         *       "session": null,
+         *       "sign_in": null
+         *     }
+         */
         CurrentCaller: {
             /** @description Its name, for people. */
             name: string;
@@ -1870,7 +2037,13 @@ export interface components {
             /** @description Path below the home directory. */
             path: string;
         };
-        /** @description The controller's answer to a delivery. In both cases the agent must not send it again. */
+        /**
+         * @description The controller's answer to a delivery. In both cases the agent must not send it again.
+         * @example {
+         *       "credential": "crd_01m8ydhrgt6fq1x2v7c9ek3b5a",
+         *       "outcome": "stored"
+         *     }
+         */
         DeliveryResult: {
             /** @description Its id. */
             credential: components["schemas"]["CredentialId"];
@@ -1880,7 +2053,42 @@ export interface components {
             /** @enum {string} */
             outcome: "ignored";
         };
-        /** @description `GET …/diagnosis`. */
+        /**
+         * @description `GET …/diagnosis`.
+         * @example {
+         *       "at": "2026-11-30T14:18:08.178Z",
+         *       "chain": [
+         *         {
+         *           "component": "session",
+         *           "detail": "It was completed at 2026-11-30T14:18:08.083Z.",
+         *           "state": "ok"
+         *         },
+         *         {
+         *           "component": "machine",
+         *           "detail": "It ended at 2026-11-30T14:18:08.121Z because it was stopped (completed).",
+         *           "state": "ok"
+         *         }
+         *       ],
+         *       "evidence": [
+         *         {
+         *           "at": "2026-11-30T14:18:08.074Z",
+         *           "kind": "candidate_accepted",
+         *           "number": 10,
+         *           "sentence": "A complete credential was found and is being delivered: .config/anteroom-demo/credentials.json."
+         *         },
+         *         {
+         *           "at": "2026-11-30T14:18:08.083Z",
+         *           "kind": "completed",
+         *           "number": 11,
+         *           "sentence": "The credential was sealed and stored (1 file(s))."
+         *         }
+         *       ],
+         *       "remedy": "Nothing to do.",
+         *       "sentence": "The credential crd_01m8pd3yaj0dh7tmmws6yqwd8w was sealed, stored and read back at 2026-11-30T14:18:08.083Z, 0.6 s after the start.",
+         *       "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *       "verdict": "completed"
+         *     }
+         */
         Diagnosis: {
             /**
              * Format: date-time
@@ -1900,7 +2108,24 @@ export interface components {
             /** @description The cause. */
             verdict: components["schemas"]["Verdict"];
         };
-        /** @description What was deleted about a user, and what stays. */
+        /**
+         * @description What was deleted about a user, and what stays.
+         * @example {
+         *       "bundles": 0,
+         *       "credentials": 0,
+         *       "leases": 0,
+         *       "messages": 0,
+         *       "receipts": 0,
+         *       "sessions": 0,
+         *       "stays": [
+         *         "Log lines and the audit: they name sessions, not users; the log is deleted by its own limits.",
+         *         "What was sent to the webhook."
+         *       ],
+         *       "tickets": 0,
+         *       "timeline_entries": 0,
+         *       "viewers": 0
+         *     }
+         */
         EraseReport: {
             /**
              * Format: int64
@@ -2024,7 +2249,30 @@ export interface components {
             /** @description A host name that was denied to a machine of this session at port 443. */
             host: string;
         };
-        /** @description `GET /health`. */
+        /**
+         * @description `GET /health`.
+         * @example {
+         *       "checks": [
+         *         {
+         *           "detail": "a row was written and read back; 29 writes since the start, 0 failed, 0 slow",
+         *           "name": "store",
+         *           "status": "ok"
+         *         },
+         *         {
+         *           "detail": "the key file has 1 key(s), including all that stored credentials need",
+         *           "name": "vault",
+         *           "status": "ok"
+         *         }
+         *       ],
+         *       "isolation": {
+         *         "detail": "strong, as if machines were virtual",
+         *         "layers_off": [],
+         *         "level": "strong"
+         *       },
+         *       "status": "ok",
+         *       "version": "0.1.0"
+         *     }
+         */
         Health: {
             /** @description One check for each dependency that was really tested. */
             checks: components["schemas"]["HealthCheck"][];
@@ -2048,7 +2296,22 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "degraded" | "down";
-        /** @description `GET …/helpers`, and the event `helpers` of a session's event stream. */
+        /**
+         * @description `GET …/helpers`, and the event `helpers` of a session's event stream.
+         * @example {
+         *       "helpers": [
+         *         {
+         *           "address": null,
+         *           "expires_at": "2026-11-30T14:33:07.699Z",
+         *           "id": "cal_01m8pdzcvkw2azngax430b9n2n",
+         *           "joined_at": null,
+         *           "last_seen_at": null,
+         *           "name": "Ada",
+         *           "status": "invited"
+         *         }
+         *       ]
+         *     }
+         */
         HelperList: {
             /** @description Open invitations, then helpers, each in the order in which they were made. */
             helpers: components["schemas"]["HelperView"][];
@@ -2185,7 +2448,22 @@ export interface components {
          * @enum {string}
          */
         IsolationLevel: "strong" | "partial" | "emulated";
-        /** @description `GET /api/keys`: the keys that wrap stored credentials, without the keys themselves. */
+        /**
+         * @description `GET /api/keys`: the keys that wrap stored credentials, without the keys themselves.
+         * @example {
+         *       "keys": [
+         *         {
+         *           "created_at": "2026-11-30T14:18:07.083Z",
+         *           "id": 1,
+         *           "is_primary": true,
+         *           "records": 1
+         *         }
+         *       ],
+         *       "records_failed": 0,
+         *       "records_to_rewrap": 0,
+         *       "source": "/var/lib/anteroom/vault.key"
+         *     }
+         */
         KeyReport: {
             /** @description The keys, the oldest first. */
             keys: components["schemas"]["KeyRow"][];
@@ -2236,7 +2514,26 @@ export interface components {
             /** @description Why it is off. */
             why: string;
         };
-        /** @description `GET /api/leaks`: the resources that exist on this host, compared with those that are expected. */
+        /**
+         * @description `GET /api/leaks`: the resources that exist on this host, compared with those that are expected.
+         * @example {
+         *       "by_server": true,
+         *       "rows": [
+         *         {
+         *           "exists": 0,
+         *           "expected": 0,
+         *           "kind": "keepers",
+         *           "orphans": []
+         *         },
+         *         {
+         *           "exists": 0,
+         *           "expected": 0,
+         *           "kind": "machine processes",
+         *           "orphans": []
+         *         }
+         *       ]
+         *     }
+         */
         LeakReport: {
             /** @description Made by the server, which knows the owner of each resource; `false`: by the command line without a server. */
             by_server: boolean;
@@ -2263,7 +2560,43 @@ export interface components {
             /** @description Those without an owner. */
             orphans: components["schemas"]["Orphan"][];
         };
-        /** @description `POST /api/credentials/{id}/lease`: the files in plaintext, for their owner; the lease is recorded. */
+        /**
+         * @description `POST /api/credentials/{id}/lease`: the files in plaintext, for their owner; the lease is recorded.
+         * @example {
+         *       "credential": {
+         *         "account": "Ada",
+         *         "checked_at": "2026-11-30T14:18:08.083Z",
+         *         "deliver_until": null,
+         *         "expires_at": null,
+         *         "files": [
+         *           {
+         *             "bytes": 171,
+         *             "mode": 384,
+         *             "path": ".config/anteroom-demo/credentials.json"
+         *           }
+         *         ],
+         *         "health": "valid",
+         *         "health_detail": "The tool confirmed the credential at sign-in.",
+         *         "id": "crd_01m8pd3yaj0dh7tmmws6yqwd8w",
+         *         "policy": "store",
+         *         "provider": "demo",
+         *         "refreshable": true,
+         *         "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *         "sign_out_note": "Demo has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+         *         "sign_out_scope": "credential",
+         *         "stored_at": "2026-11-30T14:18:08.083Z",
+         *         "user_id": "u-17"
+         *       },
+         *       "files": [
+         *         {
+         *           "content": "e30=",
+         *           "mode": 384,
+         *           "path": ".config/anteroom-demo/credentials.json"
+         *         }
+         *       ],
+         *       "notice": "This copy and the stored credential share their tokens: when Demo renews them in one place, its provider may reject the other."
+         *     }
+         */
         Lease: {
             /** @description The credential. */
             credential: components["schemas"]["CredentialMeta"];
@@ -2307,12 +2640,54 @@ export interface components {
              */
             viewers: number;
         };
-        /** @description Log lines. */
+        /**
+         * @description Log lines.
+         * @example {
+         *       "lines": [
+         *         {
+         *           "actor": "cal_01m8pd3xnq54w4ttrwspqy2b0x",
+         *           "duration_ms": 13,
+         *           "level": "INFO",
+         *           "message": "request answered",
+         *           "method": "POST",
+         *           "outcome": "request",
+         *           "peer": "127.0.0.1",
+         *           "request": "31aac782bd58d9cf",
+         *           "route": "/api/auth/start",
+         *           "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *           "status": 202,
+         *           "target": "anteroom_access",
+         *           "timestamp": "2026-11-30T14:18:07.441223Z"
+         *         },
+         *         {
+         *           "actor": "cal_01m8pd3xnq54w4ttrwspqy2b0x",
+         *           "duration_ms": 2,
+         *           "level": "INFO",
+         *           "message": "request answered",
+         *           "method": "GET",
+         *           "outcome": "request",
+         *           "peer": "127.0.0.1",
+         *           "request": "ae1eb102569336b1",
+         *           "route": "/api/auth/session/{id}",
+         *           "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *           "status": 200,
+         *           "target": "anteroom_access",
+         *           "timestamp": "2026-11-30T14:18:07.467180Z"
+         *         }
+         *       ]
+         *     }
+         */
         LogLines: {
             /** @description The oldest first, each an object: `timestamp`, `level`, `outcome`, `message` and others. */
             lines: Record<string, unknown>[];
         };
-        /** @description A single-use login link for an operator. */
+        /**
+         * @description A single-use login link for an operator.
+         * @example {
+         *       "expires_in_s": 900,
+         *       "url": "https://anteroom.example/enter#pass=EXAMPLE"
+         *     }
+         */
         LoginLink: {
             /**
              * Format: int64
@@ -2347,7 +2722,29 @@ export interface components {
          * @example mac_01m8ydhrgt6fq1x2v7c9ek3b5a
          */
         MachineId: string;
-        /** @description `GET /api/machines`. */
+        /**
+         * @description `GET /api/machines`.
+         * @example {
+         *       "image": {
+         *         "built_at": null,
+         *         "digest": "sha256:plain-process",
+         *         "files": [],
+         *         "kernel_version": null,
+         *         "kind": "machines are plain processes"
+         *       },
+         *       "machines": [
+         *         {
+         *           "id": "mac_01m8pd3xpet4525h848hqdr9r7",
+         *           "memory_mib": 7,
+         *           "provider": "demo",
+         *           "requested_at": "2026-11-30T14:18:07.438Z",
+         *           "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *           "stage": null,
+         *           "state": "ready"
+         *         }
+         *       ]
+         *     }
+         */
         MachineList: {
             /** @description The image of new machines. */
             image: components["schemas"]["ImageView"];
@@ -2428,12 +2825,23 @@ export interface components {
             /** @description The value of the authorization request. */
             state: string;
         };
-        /** @description What a finished sign-in or confirmation did. */
+        /**
+         * @description What a finished sign-in or confirmation did.
+         * @example {
+         *       "outcome": "signed_in"
+         *     }
+         */
         OidcOutcome: {
             /** @description What was done. */
             outcome: components["schemas"]["OidcResult"];
         };
-        /** @description `GET /api/oidc`: the OpenID provider with which people sign in. */
+        /**
+         * @description `GET /api/oidc`: the OpenID provider with which people sign in.
+         * @example {
+         *       "end_session_url": null,
+         *       "issuer": null
+         *     }
+         */
         OidcProvider: {
             /** @description Where people sign out of the provider; `null`: not known, or the provider has no such address. */
             end_session_url: string | null;
@@ -2450,7 +2858,12 @@ export interface components {
          * @enum {string}
          */
         OidcResult: "signed_in" | "confirmed";
-        /** @description A sign-in with the OpenID provider that was begun. */
+        /**
+         * @description A sign-in with the OpenID provider that was begun.
+         * @example {
+         *       "authorization_url": "https://login.example.com/authorize?client_id=anteroom"
+         *     }
+         */
         OidcStart: {
             /** @description The address of the provider to which the browser goes. */
             authorization_url: string;
@@ -2502,7 +2915,66 @@ export interface components {
              */
             uses: number;
         };
-        /** @description `GET /api/overview`: the server now, and the sessions of a period. */
+        /**
+         * @description `GET /api/overview`: the server now, and the sessions of a period.
+         * @example {
+         *       "at": "2026-11-30T14:18:08.201Z",
+         *       "causes": [],
+         *       "host": {
+         *         "disk_free_mib": 24104,
+         *         "isolation": {
+         *           "detail": "strong, as if machines were virtual",
+         *           "layers_off": [],
+         *           "level": "strong"
+         *         },
+         *         "machine_memory_mib_max": 0,
+         *         "machines": 0,
+         *         "machines_max": 10,
+         *         "memory_available_mib": 20292,
+         *         "memory_total_mib": 24105,
+         *         "shortage": null
+         *       },
+         *       "is_partial": false,
+         *       "live": {
+         *         "by_status": [],
+         *         "queue_wait_ms_max": null,
+         *         "queued": 0,
+         *         "sessions": 0,
+         *         "viewers": 0
+         *       },
+         *       "outcomes": {
+         *         "cancelled": 0,
+         *         "completed": 1,
+         *         "expired": 0,
+         *         "failed": 0,
+         *         "uses": 0
+         *       },
+         *       "refused_hosts": [],
+         *       "since": "2026-11-29T14:18:08.201Z",
+         *       "start_history": [
+         *         {
+         *           "at": "2026-11-30T13:18:08.201Z",
+         *           "p50_ms": 175,
+         *           "p95_ms": 175,
+         *           "starts": 1
+         *         }
+         *       ],
+         *       "starts": [
+         *         {
+         *           "p50_ms": 5,
+         *           "p95_ms": 5,
+         *           "stage": "queue",
+         *           "starts": 1
+         *         },
+         *         {
+         *           "p50_ms": 27,
+         *           "p95_ms": 27,
+         *           "stage": "process",
+         *           "starts": 1
+         *         }
+         *       ]
+         *     }
+         */
         Overview: {
             /**
              * Format: date-time
@@ -2541,7 +3013,12 @@ export interface components {
             /** @description The text as copied, 1 byte to 16 KiB; it may have line breaks and tabs, and no other control characters. */
             text: string;
         };
-        /** @description How pasted text was used. */
+        /**
+         * @description How pasted text was used.
+         * @example {
+         *       "interpreted_as": "stdin"
+         *     }
+         */
         PasteResult: {
             /** @enum {string} */
             interpreted_as: "callback";
@@ -2666,7 +3143,7 @@ export interface components {
          * @description The stable codes of errors and of the reasons for which sessions end. Later versions may have more.
          * @enum {string}
          */
-        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
+        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "message_pending" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_a_browser" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_message" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
         /** @description An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has. */
         ProblemDetails: components["schemas"]["ProblemBody"] & {
             /** @description `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too. */
@@ -2701,7 +3178,76 @@ export interface components {
          * @example demo
          */
         ProviderId: string;
-        /** @description `GET /api/providers`. */
+        /**
+         * @description `GET /api/providers`.
+         * @example {
+         *       "providers": [
+         *         {
+         *           "available": false,
+         *           "can_check": true,
+         *           "can_sign_out": true,
+         *           "id": "claude_code",
+         *           "lanes": [
+         *             "link",
+         *             "desktop"
+         *           ],
+         *           "methods": [
+         *             {
+         *               "id": "subscription",
+         *               "label": "With a Claude subscription",
+         *               "lanes": [
+         *                 "link",
+         *                 "desktop"
+         *               ]
+         *             }
+         *           ],
+         *           "name": "Claude Code",
+         *           "policy": "store",
+         *           "policy_sentence": "The credential is sealed and stored for the owner of this session until it is deleted.",
+         *           "settings": [],
+         *           "tested_version": "2.1.332",
+         *           "unavailable": "the machine image has no claude",
+         *           "version": null,
+         *           "without_account": false
+         *         },
+         *         {
+         *           "available": false,
+         *           "can_check": true,
+         *           "can_sign_out": true,
+         *           "id": "codex",
+         *           "lanes": [
+         *             "device_code",
+         *             "desktop"
+         *           ],
+         *           "methods": [
+         *             {
+         *               "id": "device_code",
+         *               "label": "With a code, in your own browser",
+         *               "lanes": [
+         *                 "device_code",
+         *                 "desktop"
+         *               ]
+         *             },
+         *             {
+         *               "id": "api_key",
+         *               "label": "With an API key",
+         *               "lanes": [
+         *                 "terminal"
+         *               ]
+         *             }
+         *           ],
+         *           "name": "Codex",
+         *           "policy": "store",
+         *           "policy_sentence": "The credential is sealed and stored for the owner of this session until it is deleted.",
+         *           "settings": [],
+         *           "tested_version": "0.171.0",
+         *           "unavailable": "the machine image has no codex",
+         *           "version": null,
+         *           "without_account": false
+         *         }
+         *       ]
+         *     }
+         */
         ProviderList: {
             /** @description In the order in which they are offered. */
             providers: components["schemas"]["ProviderView"][];
@@ -2804,7 +3350,16 @@ export interface components {
          * @enum {string}
          */
         ReconcileOutcome: "planned" | "done" | "deferred" | "failed";
-        /** @description `POST /api/reconcile`: what a reconciliation did, or with `dry_run` would do. */
+        /**
+         * @description `POST /api/reconcile`: what a reconciliation did, or with `dry_run` would do.
+         * @example {
+         *       "actions": [],
+         *       "at": "2026-11-30T14:18:08.896Z",
+         *       "deferred": 0,
+         *       "dry_run": true,
+         *       "failed": 0
+         *     }
+         */
         ReconcileReport: {
             /** @description The required actions, in the order of their execution. */
             actions: components["schemas"]["ReconcileAction"][];
@@ -2856,7 +3411,13 @@ export interface components {
              */
             sessions: number;
         };
-        /** @description `GET /api/egress/refused`. */
+        /**
+         * @description `GET /api/egress/refused`.
+         * @example {
+         *       "hosts": [],
+         *       "is_partial": false
+         *     }
+         */
         RefusedHostList: {
             /** @description The most frequent first. */
             hosts: components["schemas"]["RefusedHost"][];
@@ -2898,7 +3459,13 @@ export interface components {
             /** @description Also cancel the active sessions of the token's account. */
             end_sessions?: boolean;
         };
-        /** @description What a revocation did. */
+        /**
+         * @description What a revocation did.
+         * @example {
+         *       "callers": 1,
+         *       "sessions": 0
+         *     }
+         */
         RevokedToken: {
             /**
              * Format: int64
@@ -2929,7 +3496,15 @@ export interface components {
          * @enum {string}
          */
         Scope: "start" | "read" | "lease" | "operate" | "metrics" | "audit";
-        /** @description `GET …/screen`: the tool's terminal as text. */
+        /**
+         * @description `GET …/screen`: the tool's terminal as text.
+         * @example {
+         *       "is_final": true,
+         *       "lines": [
+         *         "signed in as Ada"
+         *       ]
+         *     }
+         */
         ScreenView: {
             /** @description The command that used a credential has exited; these are its final lines. */
             is_final: boolean;
@@ -2941,7 +3516,128 @@ export interface components {
          * @example ses_01m8ydhrgt6fq1x2v7c9ek3b5a
          */
         SessionId: string;
-        /** @description `GET /api/sessions`. */
+        /**
+         * @description `GET /api/sessions`.
+         * @example {
+         *       "next_cursor": null,
+         *       "sessions": [
+         *         {
+         *           "created_at": "2026-11-30T14:18:07.434Z",
+         *           "credential": {
+         *             "account": "Ada",
+         *             "checked_at": "2026-11-30T14:18:08.083Z",
+         *             "deliver_until": null,
+         *             "expires_at": null,
+         *             "files": [
+         *               {
+         *                 "bytes": 171,
+         *                 "mode": 384,
+         *                 "path": ".config/anteroom-demo/credentials.json"
+         *               }
+         *             ],
+         *             "health": "valid",
+         *             "health_detail": "The tool confirmed the credential at sign-in.",
+         *             "id": "crd_01m8pd3yaj0dh7tmmws6yqwd8w",
+         *             "policy": "store",
+         *             "provider": "demo",
+         *             "refreshable": true,
+         *             "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *             "sign_out_note": "Demo has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+         *             "sign_out_scope": "credential",
+         *             "stored_at": "2026-11-30T14:18:08.083Z",
+         *             "user_id": "u-17"
+         *           },
+         *           "credential_use": null,
+         *           "deadline_at": "2026-11-30T15:18:07.434Z",
+         *           "ended_at": "2026-11-30T14:18:08.083Z",
+         *           "for_person": {
+         *             "actions": [],
+         *             "if_refused": null,
+         *             "other_methods": [
+         *               "browser",
+         *               "device_code"
+         *             ],
+         *             "phase": "connected",
+         *             "remote_browser": null,
+         *             "sentence": "Demo is connected. You can close this page.",
+         *             "since": null,
+         *             "situation": "connected",
+         *             "title": "Connected",
+         *             "usual_s": null,
+         *             "values": {
+         *               "host": null,
+         *               "idle_s_max": 600,
+         *               "instruction": "Paste an API key of the demo: its page /demo/key makes them.",
+         *               "machines": 1,
+         *               "owner": "a test's backend",
+         *               "position": null,
+         *               "reason": "completed",
+         *               "tool": "Demo",
+         *               "total_s_max": 3600,
+         *               "verdict": null,
+         *               "wait_s": null
+         *             },
+         *             "why": null
+         *           },
+         *           "generation": 1,
+         *           "generations_max": 3,
+         *           "id": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *           "idle_deadline_at": null,
+         *           "lanes": [
+         *             "terminal"
+         *           ],
+         *           "machine": null,
+         *           "method": "api_key",
+         *           "methods": [
+         *             {
+         *               "id": "browser",
+         *               "label": "In the remote browser",
+         *               "lanes": [
+         *                 "desktop"
+         *               ]
+         *             },
+         *             {
+         *               "id": "api_key",
+         *               "label": "With an API key",
+         *               "lanes": [
+         *                 "terminal"
+         *               ]
+         *             }
+         *           ],
+         *           "next_action": "Nothing more to do: the credential is stored.",
+         *           "owner_name": "a test's backend",
+         *           "policy": "store",
+         *           "policy_sentence": "Your sign-in is kept encrypted for a test's backend until you or they remove it.",
+         *           "provider": "demo",
+         *           "provider_name": "Demo",
+         *           "queue_position": null,
+         *           "reason": {
+         *             "code": "completed",
+         *             "sentence": "The session is complete: the credential is stored."
+         *           },
+         *           "renews": null,
+         *           "return_host": "app.example.com",
+         *           "return_url": "https://app.example.com/done",
+         *           "sign_in": {
+         *             "browser_url": null,
+         *             "device_code": null,
+         *             "device_code_until": null,
+         *             "failed": null,
+         *             "kept_in_machine": false,
+         *             "prompt": null,
+         *             "unexpected_address": null,
+         *             "url": null
+         *           },
+         *           "stage": null,
+         *           "status": "completed",
+         *           "user_id": "u-17",
+         *           "viewers": 0
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "verdicts": {}
+         *     }
+         */
         SessionList: {
             next_cursor: components["schemas"]["SessionId"] | null;
             /** @description Newest first. */
@@ -2986,7 +3682,121 @@ export interface components {
             /** @description The caller's id for the user. */
             user_id: string | null;
         };
-        /** @description One session. */
+        /**
+         * @description One session.
+         * @example {
+         *       "created_at": "2026-11-30T14:18:07.434Z",
+         *       "credential": {
+         *         "account": "Ada",
+         *         "checked_at": "2026-11-30T14:18:08.083Z",
+         *         "deliver_until": null,
+         *         "expires_at": null,
+         *         "files": [
+         *           {
+         *             "bytes": 171,
+         *             "mode": 384,
+         *             "path": ".config/anteroom-demo/credentials.json"
+         *           }
+         *         ],
+         *         "health": "valid",
+         *         "health_detail": "The tool confirmed the credential at sign-in.",
+         *         "id": "crd_01m8pd3yaj0dh7tmmws6yqwd8w",
+         *         "policy": "store",
+         *         "provider": "demo",
+         *         "refreshable": true,
+         *         "session": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *         "sign_out_note": "Demo has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+         *         "sign_out_scope": "credential",
+         *         "stored_at": "2026-11-30T14:18:08.083Z",
+         *         "user_id": "u-17"
+         *       },
+         *       "credential_use": null,
+         *       "deadline_at": "2026-11-30T15:18:07.434Z",
+         *       "ended_at": "2026-11-30T14:18:08.083Z",
+         *       "for_person": {
+         *         "actions": [],
+         *         "if_refused": null,
+         *         "other_methods": [
+         *           "browser",
+         *           "device_code"
+         *         ],
+         *         "phase": "connected",
+         *         "remote_browser": null,
+         *         "sentence": "Demo is connected. You can close this page.",
+         *         "since": null,
+         *         "situation": "connected",
+         *         "title": "Connected",
+         *         "usual_s": null,
+         *         "values": {
+         *           "host": null,
+         *           "idle_s_max": 600,
+         *           "instruction": "Paste an API key of the demo: its page /demo/key makes them.",
+         *           "machines": 1,
+         *           "owner": "a test's backend",
+         *           "position": null,
+         *           "reason": "completed",
+         *           "tool": "Demo",
+         *           "total_s_max": 3600,
+         *           "verdict": null,
+         *           "wait_s": null
+         *         },
+         *         "why": null
+         *       },
+         *       "generation": 1,
+         *       "generations_max": 3,
+         *       "id": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *       "idle_deadline_at": null,
+         *       "lanes": [
+         *         "terminal"
+         *       ],
+         *       "machine": null,
+         *       "method": "api_key",
+         *       "methods": [
+         *         {
+         *           "id": "browser",
+         *           "label": "In the remote browser",
+         *           "lanes": [
+         *             "desktop"
+         *           ]
+         *         },
+         *         {
+         *           "id": "api_key",
+         *           "label": "With an API key",
+         *           "lanes": [
+         *             "terminal"
+         *           ]
+         *         }
+         *       ],
+         *       "next_action": "Nothing more to do: the credential is stored.",
+         *       "owner_name": "a test's backend",
+         *       "policy": "store",
+         *       "policy_sentence": "Your sign-in is kept encrypted for a test's backend until you or they remove it.",
+         *       "provider": "demo",
+         *       "provider_name": "Demo",
+         *       "queue_position": null,
+         *       "reason": {
+         *         "code": "completed",
+         *         "sentence": "The session is complete: the credential is stored."
+         *       },
+         *       "renews": null,
+         *       "return_host": "app.example.com",
+         *       "return_url": "https://app.example.com/done",
+         *       "sign_in": {
+         *         "browser_url": null,
+         *         "device_code": null,
+         *         "device_code_until": null,
+         *         "failed": null,
+         *         "kept_in_machine": false,
+         *         "prompt": null,
+         *         "unexpected_address": null,
+         *         "url": null
+         *       },
+         *       "stage": null,
+         *       "status": "completed",
+         *       "user_id": "u-17",
+         *       "viewers": 0
+         *     }
+         */
         SessionView: {
             /**
              * Format: date-time
@@ -3084,7 +3894,25 @@ export interface components {
          * @enum {string}
          */
         SignInKind: "link" | "oidc";
-        /** @description The state of the sign-in. */
+        /**
+         * @description The state of the sign-in.
+         * @example {
+         *       "browser_url": null,
+         *       "device_code": null,
+         *       "device_code_until": null,
+         *       "failed": null,
+         *       "kept_in_machine": false,
+         *       "prompt": {
+         *         "expected_format": "It begins with demo_key_.",
+         *         "id": "key_entry",
+         *         "label": "API key of the demo",
+         *         "rejection": null,
+         *         "secret": true
+         *       },
+         *       "unexpected_address": null,
+         *       "url": null
+         *     }
+         */
         SignInView: {
             /**
              * @description The address that the tool passed to the machine's browser. Opened in the user's own browser, the sign-in ends at a loopback
@@ -3192,7 +4020,98 @@ export interface components {
             /** @description The caller's id for the user, 1 to 255 characters. */
             user_id?: string | null;
         };
-        /** @description 202: the session exists, its machine is being started. */
+        /**
+         * @description 202: the session exists, its machine is being started.
+         * @example {
+         *       "session": {
+         *         "created_at": "2026-11-30T14:18:07.434Z",
+         *         "credential": null,
+         *         "credential_use": null,
+         *         "deadline_at": "2026-11-30T15:18:07.434Z",
+         *         "ended_at": null,
+         *         "for_person": {
+         *           "actions": [],
+         *           "if_refused": null,
+         *           "other_methods": [
+         *             "browser",
+         *             "device_code"
+         *           ],
+         *           "phase": "working",
+         *           "remote_browser": null,
+         *           "sentence": "This takes a few seconds.",
+         *           "since": null,
+         *           "situation": "preparing",
+         *           "title": "Getting a computer ready…",
+         *           "usual_s": null,
+         *           "values": {
+         *             "host": null,
+         *             "idle_s_max": 600,
+         *             "instruction": "Paste an API key of the demo: its page /demo/key makes them.",
+         *             "machines": 1,
+         *             "owner": "a test's backend",
+         *             "position": null,
+         *             "reason": null,
+         *             "tool": "Demo",
+         *             "total_s_max": 3600,
+         *             "verdict": null,
+         *             "wait_s": null
+         *           },
+         *           "why": null
+         *         },
+         *         "generation": 1,
+         *         "generations_max": 3,
+         *         "id": "ses_01m8pd3xpah97kvpj0sk424mqd",
+         *         "idle_deadline_at": "2026-11-30T14:28:07.434Z",
+         *         "lanes": [
+         *           "terminal"
+         *         ],
+         *         "machine": null,
+         *         "method": "api_key",
+         *         "methods": [
+         *           {
+         *             "id": "browser",
+         *             "label": "In the remote browser",
+         *             "lanes": [
+         *               "desktop"
+         *             ]
+         *           },
+         *           {
+         *             "id": "api_key",
+         *             "label": "With an API key",
+         *             "lanes": [
+         *               "terminal"
+         *             ]
+         *           }
+         *         ],
+         *         "next_action": "Wait a moment: the machine is starting.",
+         *         "owner_name": "a test's backend",
+         *         "policy": "store",
+         *         "policy_sentence": "Your sign-in is kept encrypted for a test's backend until you or they remove it.",
+         *         "provider": "demo",
+         *         "provider_name": "Demo",
+         *         "queue_position": null,
+         *         "reason": null,
+         *         "renews": null,
+         *         "return_host": "app.example.com",
+         *         "return_url": "https://app.example.com/done",
+         *         "sign_in": {
+         *           "browser_url": null,
+         *           "device_code": null,
+         *           "device_code_until": null,
+         *           "failed": null,
+         *           "kept_in_machine": false,
+         *           "prompt": null,
+         *           "unexpected_address": null,
+         *           "url": null
+         *         },
+         *         "stage": "process",
+         *         "status": "vm_creating",
+         *         "user_id": "u-17",
+         *         "viewers": 0
+         *       },
+         *       "viewer_url": "https://anteroom.example/dashboard/remote-cli/auth?session=ses_01m8ydhrgt6fq1x2v7c9ek3b5a#pass=EXAMPLE"
+         *     }
+         */
         StartResponse: {
             /** @description The session. */
             session: components["schemas"]["SessionView"];
@@ -3232,7 +4151,13 @@ export interface components {
             /** @description The user's id, as the backend gave it. */
             user?: string | null;
         };
-        /** @description `POST …/ticket`: a single-use ticket for one WebSocket. */
+        /**
+         * @description `POST …/ticket`: a single-use ticket for one WebSocket.
+         * @example {
+         *       "expires_in_s": 60,
+         *       "ticket": "EXAMPLE"
+         *     }
+         */
         Ticket: {
             /**
              * Format: int64
@@ -3260,7 +4185,30 @@ export interface components {
          * @enum {string}
          */
         TicketTarget: "desktop" | "terminal";
-        /** @description `GET …/events` as JSON. */
+        /**
+         * @description `GET …/events` as JSON.
+         * @example {
+         *       "entries": [
+         *         {
+         *           "at": "2026-11-30T14:18:07.434Z",
+         *           "data": {},
+         *           "kind": "accepted",
+         *           "number": 1,
+         *           "sentence": "A session for Demo was accepted."
+         *         },
+         *         {
+         *           "at": "2026-11-30T14:18:07.439Z",
+         *           "data": {
+         *             "generation": 1,
+         *             "machine": "mac_01m8pd3xpet4525h848hqdr9r7"
+         *           },
+         *           "kind": "machine_requested",
+         *           "number": 2,
+         *           "sentence": "Machine 1 was requested."
+         *         }
+         *       ]
+         *     }
+         */
         Timeline: {
             /** @description Oldest first. */
             entries: components["schemas"]["TimelineEntry"][];
@@ -3289,12 +4237,53 @@ export interface components {
          * @enum {string}
          */
         TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_granted" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
-        /** @description `GET /api/tokens`. */
+        /**
+         * @description `GET /api/tokens`.
+         * @example {
+         *       "next_cursor": null,
+         *       "tokens": [
+         *         {
+         *           "created_at": "2026-11-30T14:18:08.868Z",
+         *           "expires_at": null,
+         *           "id": "cal_01m8pd3z34stwtkmm7kkzkk0wb",
+         *           "kind": "api_token",
+         *           "last_used_at": null,
+         *           "name": "shop",
+         *           "revoked_at": null,
+         *           "role": "backend",
+         *           "scopes": [
+         *             "start",
+         *             "read"
+         *           ]
+         *         },
+         *         {
+         *           "created_at": "2026-11-30T14:18:07.416Z",
+         *           "expires_at": null,
+         *           "id": "cal_01m8pd3xnr6snxytx06xyyyr52",
+         *           "kind": "api_token",
+         *           "last_used_at": null,
+         *           "name": "a test's backend",
+         *           "revoked_at": null,
+         *           "role": "backend",
+         *           "scopes": [
+         *             "start",
+         *             "read"
+         *           ]
+         *         }
+         *       ],
+         *       "total": 3
+         *     }
+         */
         TokenList: {
             /** @description The value of `cursor` for the next page; `null`: there are no more tokens. */
             next_cursor: string | null;
             /** @description Newest first. */
             tokens: components["schemas"]["TokenView"][];
+            /**
+             * Format: int64
+             * @description How many tokens all pages have together; `null` without `count=true`.
+             */
+            total: number | null;
         };
         /**
          * @description The roles that an API token can have.
@@ -3388,7 +4377,18 @@ export interface components {
             /** @description What happened. */
             type: components["schemas"]["EventType"];
         };
-        /** @description `GET /api/webhook`: the state of the webhook deliveries. */
+        /**
+         * @description `GET /api/webhook`: the state of the webhook deliveries.
+         * @example {
+         *       "abandoned": 0,
+         *       "abandoned_messages": [],
+         *       "delivered": 0,
+         *       "failed": 0,
+         *       "last_error": null,
+         *       "pending": [],
+         *       "receivers": []
+         *     }
+         */
         WebhookReport: {
             /**
              * Format: int64
@@ -3429,7 +4429,19 @@ export interface components {
             /** @description Its address without the query. */
             url: string;
         };
-        /** @description The results of `POST /api/webhook/test`. */
+        /**
+         * @description The results of `POST /api/webhook/test`.
+         * @example {
+         *       "results": [
+         *         {
+         *           "error": null,
+         *           "id": "msg_01m8ydhrgt6fq1x2v7c9ek3b5a",
+         *           "receiver": "backend",
+         *           "url": "https://backend.example/anteroom"
+         *         }
+         *       ]
+         *     }
+         */
         WebhookTestResults: {
             /** @description One for each receiver. */
             results: components["schemas"]["WebhookTestResult"][];
@@ -6780,16 +7792,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The caller is not a browser. */
-            400: {
-                headers: {
-                    "X-Request-Id": components["headers"]["RequestId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
+            400: components["responses"]["Malformed"];
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
@@ -6801,7 +7804,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            403: components["responses"]["Forbidden"];
+            /** @description The caller is not a browser. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
@@ -7007,16 +8019,7 @@ export interface operations {
                     "application/json": components["schemas"]["OidcStart"];
                 };
             };
-            /** @description The caller did not sign in with the provider. */
-            400: {
-                headers: {
-                    "X-Request-Id": components["headers"]["RequestId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
+            400: components["responses"]["Malformed"];
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
@@ -7028,7 +8031,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            403: components["responses"]["Forbidden"];
+            /** @description The caller did not sign in with the provider. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
@@ -7356,6 +8368,8 @@ export interface operations {
                 cursor?: components["schemas"]["CallerId"];
                 /** @description Tokens at most, 1 to 500; default 500. */
                 limit?: number;
+                /** @description Whether `total` is counted. */
+                count?: boolean;
             };
             header?: never;
             path?: never;
@@ -7646,16 +8660,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The message is pending already, or is no message of the last seven days. */
-            400: {
-                headers: {
-                    "X-Request-Id": components["headers"]["RequestId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDetails"];
-                };
-            };
+            400: components["responses"]["Malformed"];
             401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
@@ -7667,7 +8672,26 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            404: components["responses"]["NotFound"];
+            /** @description There is no such message of the last seven days. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The message is pending already. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod profiles;
+mod proxy;
 pub(crate) mod server_url;
 mod stream;
 pub(crate) mod token_file;
@@ -28,6 +29,7 @@ const TOKEN_VARIABLE: &str = "ANTEROOM_TOKEN";
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
     /// Use the server at this address instead of this user's own. Its token: --token-file, ANTEROOM_TOKEN, or a profile of this address.
+    /// Through the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name, unless it is on this host.
     #[arg(long, global = true, env = "ANTEROOM_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Use the server of this profile (see `anteroom auth`); `local`: this user's own server.

@@ -10,6 +10,7 @@ use super::{
     machine_environment::images_dir,
     print_line,
     progress::Wait,
+    status::NOT_RUNNING,
 };
 use anteroom_controller::{
     config::Config,
@@ -62,7 +63,8 @@ pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyh
     checks.push(check("state directory", state_file_system(config)));
     checks.extend(egress_proxy(config).map(|finding| check("egress proxy", finding)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
-    checks.extend(server(client).await);
+    let (of_server, is_running) = server(client).await;
+    checks.extend(of_server);
     drop(wait);
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
     if json {
@@ -73,7 +75,11 @@ pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyh
             print_line(format_args!("\n{missing} check(s) failed."));
         }
     }
-    Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (missing, is_running) {
+        (0, true) => ExitCode::SUCCESS,
+        (0, false) => ExitCode::from(NOT_RUNNING),
+        (_, _) => ExitCode::FAILURE,
+    })
 }
 
 fn print_check(check: &Check) {
@@ -201,8 +207,8 @@ fn state_file_system(config: &Config) -> Finding {
     }
 }
 
-/// The running server, and the OpenID provider that it asks.
-async fn server(client: &ApiClient) -> Vec<Check> {
+/// The running server, and the OpenID provider that it asks; and whether a server runs.
+async fn server(client: &ApiClient) -> (Vec<Check>, bool) {
     match client.get::<Health>("/health").await {
         Ok(health) => {
             let provider = health.checks.iter().find(|check| check.name == "sign_in_provider").map(sign_in_provider);
@@ -211,10 +217,12 @@ async fn server(client: &ApiClient) -> Vec<Check> {
                 .iter()
                 .find(|check| check.name == "store")
                 .map(|store| check("database", database(store)));
-            [check("server", running(&health))].into_iter().chain(database).chain(provider).collect()
+            ([check("server", running(&health))].into_iter().chain(database).chain(provider).collect(), true)
         }
-        Err(error @ ClientError::NoServer { .. }) => vec![check("server", Finding::Degraded(error.to_string()))],
-        Err(error) => vec![check("server", Finding::Missing(error.to_string()))],
+        Err(error @ ClientError::NoServer { .. }) => {
+            (vec![check("server", Finding::Degraded(error.to_string()))], false)
+        }
+        Err(error) => (vec![check("server", Finding::Missing(error.to_string()))], true),
     }
 }
 

@@ -38,9 +38,9 @@ const ENTRIES_MAX: u32 = 10_000;
 /// Arguments of `anteroom logs`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LogsArguments {
-    /// The session's id. Default: all sessions.
+    /// The session's id. Default: all sessions; only on the server's host.
     session: Option<String>,
-    /// Keep running and print new lines as they are written.
+    /// Keep running and print new lines as they are written; only on the server's host.
     #[arg(long, short)]
     follow: bool,
     /// Print only lines of this level or more severe: `--level warn` prints warnings and errors.

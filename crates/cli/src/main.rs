@@ -112,7 +112,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check this host and list every problem.
+    /// Check this host and the server on it, and list every problem. Exits with 1 if something is missing, with 3 if only no server runs.
     Doctor {
         /// List orphaned processes, files and sessions instead.
         #[arg(long)]
@@ -162,7 +162,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print log lines of one session, or the last lines of all.
+    /// Print log lines of one session, or the last lines of all. With --server or a profile: the last 2,000 lines of one session.
     Logs(logs::LogsArguments),
     /// Write a support bundle of a session: all recorded data, without secrets.
     Bundle {

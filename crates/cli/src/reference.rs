@@ -48,7 +48,7 @@ pub(super) const EXIT_CODES: &[ExitCodeRow] = &[
     row("1", "all", "It failed, or what was checked is not in order; standard error has the reason."),
     row("2", "all but `exec`", "The arguments are wrong."),
     row("2", "`credentials check`", "The check could not be made."),
-    row("3", "`status`", "No server runs there."),
+    row("3", "`status`, `doctor`", "No server runs there; `doctor`: and nothing else is missing."),
     row("125", "`exec`", "No machine could run the command, or the arguments are wrong."),
     row("other", "`exec`", "That of the command."),
     row(

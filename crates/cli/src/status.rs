@@ -10,7 +10,7 @@ use serde_json::json;
 use std::process::ExitCode;
 
 /// As `systemctl status` exits for a service that is not running.
-const NOT_RUNNING: u8 = 3;
+pub(crate) const NOT_RUNNING: u8 = 3;
 
 pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
     let dir = config.state_dir.display();

@@ -148,7 +148,7 @@ async fn list(config: &Config, client: &ApiClient) -> anyhow::Result<TokenList> 
     match client.get_pages("/api/tokens?limit=500", next_cursor, |_| false).await {
         Ok(pages) => {
             let tokens = pages.into_iter().flat_map(|page: TokenList| page.tokens).collect();
-            Ok(TokenList { tokens, next_cursor: None })
+            Ok(TokenList { tokens, next_cursor: None, total: None })
         }
         Err(ClientError::NoServer { .. }) => {
             let offline = Offline::open(config).await?;

@@ -122,7 +122,8 @@ pub async fn end_sessions_of(context: &SessionContext, id: &CallerId) -> Result<
     Ok(ended)
 }
 
-/// A page of the callers that are not bound to one session, the newest first, at most `limit`; with `cursor`, only older ones.
+/// A page of the callers that are not bound to one session, the newest first, at most `limit`; with `cursor`, only older ones. Their
+/// number on all pages is not counted.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -134,7 +135,7 @@ pub async fn list_tokens(
 ) -> Result<TokenList, ApiError> {
     let mut rows = store.list_callers(filter, limit.saturating_add(1), cursor).await?;
     let next_cursor = cut_to_page(&mut rows, limit, |row| row.id.clone());
-    Ok(TokenList { tokens: rows.into_iter().map(to_token_view).collect(), next_cursor })
+    Ok(TokenList { tokens: rows.into_iter().map(to_token_view).collect(), next_cursor, total: None })
 }
 
 /// Cuts a list that has one row more than a page if there is another page. Returns where that begins.

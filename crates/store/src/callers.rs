@@ -169,6 +169,19 @@ pub struct CallerFilter<'a> {
     pub ended_at_ms: Option<UnixMs>,
 }
 
+impl CallerFilter<'_> {
+    /// Its conditions. The cookies of sessions' links are never selected.
+    fn conditions(&self) -> Conditions {
+        let mut conditions = Conditions::default();
+        conditions
+            .require("kind <> 'viewer_cookie'")
+            .require_if("role = $n", self.role)
+            .require_if("revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $n)", self.valid_at_ms)
+            .require_if("(revoked_at_ms IS NOT NULL OR expires_at_ms <= $n)", self.ended_at_ms);
+        conditions
+    }
+}
+
 /// `SELECT` with every column.
 macro_rules! select {
     ($rest:literal) => {
@@ -235,19 +248,26 @@ impl Store {
         limit: u32,
         before: Option<&CallerId>,
     ) -> Result<Vec<CallerRow>, StoreError> {
-        let mut conditions = Conditions::default();
-        conditions
-            .require("kind <> 'viewer_cookie'")
-            .require_if("role = $n", filter.role)
-            .require_if("revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $n)", filter.valid_at_ms)
-            .require_if("(revoked_at_ms IS NOT NULL OR expires_at_ms <= $n)", filter.ended_at_ms)
-            .require_if("id < $n", before.map(CallerId::as_str));
+        let mut conditions = filter.conditions();
+        conditions.require_if("id < $n", before.map(CallerId::as_str));
         // No input is inserted into the text.
         let text = format!("{} {} ORDER BY id DESC LIMIT {limit}", select!(""), conditions.text());
         let rows = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_all(self.read_pool()).await;
         let rows = rows.map_err(query_error("list callers"))?;
         let decoded = rows.iter().map(|row| decode(self.row_macs(), row));
         decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
+    }
+
+    /// The number of callers that [`Store::list_callers`] lists on all pages, changed rows included.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn count_callers(&self, filter: &CallerFilter<'_>) -> Result<u64, StoreError> {
+        const OPERATION: &str = "count callers";
+        let conditions = filter.conditions();
+        let text = format!("SELECT COUNT(*) AS callers FROM callers {}", conditions.text());
+        let row = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_one(self.read_pool()).await;
+        RowReader::new(&row.map_err(query_error(OPERATION))?, "callers", "callers").number("callers")
     }
 }
 

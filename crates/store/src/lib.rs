@@ -86,7 +86,7 @@ pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken, RedeemedLoginToken};
 pub use look_alike::look_alike;
 pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
-pub use outbox::{AbandonedMessageRow, MessageRow, NewMessage, Regarding};
+pub use outbox::{AbandonedMessageRow, MessageRow, NewMessage, Regarding, Resend};
 pub use purpose::{CredentialUse, SessionPurpose};
 pub use revoke_caller::CallerEnd;
 pub use row_fault::RowFault;

@@ -97,6 +97,17 @@ pub struct AbandonedMessageRow {
     pub abandoned_at_ms: UnixMs,
 }
 
+/// What came of sending a message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resend {
+    /// It is pending now.
+    Done,
+    /// It was pending already.
+    Pending,
+    /// There is none, or it was removed.
+    Unknown,
+}
+
 impl Store {
     /// Enqueues messages without another change.
     ///
@@ -112,11 +123,11 @@ impl Store {
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Makes a message that was delivered or abandoned pending again, with its id. Returns whether there is one that was not removed yet.
+    /// Makes a message that was delivered or abandoned pending again, with its id.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn resend_message(&self, id: &MessageId, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn resend_message(&self, id: &MessageId, due_at_ms: UnixMs) -> Result<Resend, StoreError> {
         const OPERATION: &str = "send a message again";
         let mut transaction = self.begin_write(WriteKind::EnqueueMessage, OPERATION).await?;
         // What is done stays as it is, so the message is written again.
@@ -129,15 +140,17 @@ impl Store {
         .await
         .map_err(query_error(OPERATION))?;
         let Some(row) = done else {
+            let pending = sqlx::query("SELECT id FROM outbox WHERE id = $1").bind(id.as_str());
+            let pending = pending.fetch_optional(&mut *transaction).await.map_err(query_error(OPERATION))?;
             transaction.finish_unchanged();
-            return Ok(false);
+            return Ok(if pending.is_some() { Resend::Pending } else { Resend::Unknown });
         };
         let MessageRow { id, kind, receiver, regarding, created_at_ms, .. } =
             decode(&row).inspect_err(|_| transaction.end_by_rollback())?;
         let message = NewMessage { id, kind, receiver, regarding, created_at_ms, due_at_ms };
         enqueue_messages(&mut transaction, &[message]).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(true)
+        Ok(Resend::Done)
     }
 
     /// Due messages, the one that is due longest first, at most `limit`; with `receiver` only those for it.

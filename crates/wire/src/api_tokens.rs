@@ -113,4 +113,8 @@ pub struct TokenList {
     /// The value of `cursor` for the next page; `null`: there are no more tokens.
     #[cfg_attr(feature = "utoipa", schema(required, value_type = Option<String>))]
     pub next_cursor: Option<CallerId>,
+    /// How many tokens all pages have together; `null` without `count=true`.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    #[serde(default)]
+    pub total: Option<u64>,
 }

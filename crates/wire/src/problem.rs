@@ -131,6 +131,12 @@ problems! {
     UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "`anteroom sessions` and GET /api/sessions list those that there are; start a new one if it was removed.", "There is nothing here any more. Go back to where you came from and start again.";
     /// No such credential.
     UnknownCredential = "unknown_credential", 404, 4404, "There is no such credential.", "List the credentials to see which exist.", "This saved sign-in is not there any more.";
+    /// A caller that is no browser, where only a browser can do something.
+    NotABrowser = "not_a_browser", 403, 4403, "Only a browser that is signed in can do this.", "Use the page in a browser; a token is ended with `anteroom token revoke`.", "You are not signed in here. Open your link again, or go back to where you came from and start again.";
+    /// No such webhook message.
+    UnknownMessage = "unknown_message", 404, 4404, "There is no such message to the webhook.", "`anteroom webhook list` shows the messages; those that are done are removed after seven days.", "This did not work. Please tell the people who run this page.";
+    /// A webhook message that waits to be sent.
+    MessagePending = "message_pending", 409, 4409, "This message to the webhook is pending already.", "Wait: it is sent again by itself; `anteroom webhook list` shows when, and the last error.", "This did not work. Please tell the people who run this page.";
     /// No such provider.
     UnknownProvider = "unknown_provider", 400, 4400, "There is no such provider.", "`anteroom providers list` and GET /api/providers list the providers.", "This tool is not offered here. Choose another one.";
     /// The image lacks the provider's tool.

@@ -1,6 +1,6 @@
 //! Opens connections to a server: its Unix socket, TCP or TLS.
 
-use super::server_url::ServerUrl;
+use super::{proxy::ClientProxy, server_url::ServerUrl};
 use anteroom_controller::config::LOCAL_API_SOCKET_NAME;
 use anteroom_wire::Secret;
 use anyhow::Context;
@@ -50,8 +50,10 @@ pub(crate) enum Access {
         url: ServerUrl,
         /// The token.
         token: Secret,
-        /// Absent for http.
-        tls: Option<TlsConnector>,
+        /// Absent if neither the server nor the proxy needs it.
+        tls: Option<Arc<ClientConfig>>,
+        /// The proxy on the way.
+        proxy: Option<ClientProxy>,
     },
 }
 
@@ -83,8 +85,10 @@ impl Access {
             url.is_https() || url.is_loopback() || plain_http,
             "{url} has no TLS: each host on the way could read the token. Use https, or --plain-http in a network that you trust"
         );
-        let tls = url.is_https().then(|| connector(cacert)).transpose()?;
-        Ok(Self::Remote { url, token, tls })
+        let proxy = ClientProxy::for_server(&url)?;
+        let needs_tls = url.is_https() || proxy.as_ref().is_some_and(ClientProxy::is_https);
+        let tls = needs_tls.then(|| tls_config(cacert)).transpose()?.map(Arc::new);
+        Ok(Self::Remote { url, token, tls, proxy })
     }
 
     /// The value of the `Host` header.
@@ -113,8 +117,9 @@ impl Access {
                 let stream = connect_local(state_dir).await;
                 stream.map(|stream| Box::new(stream) as ApiStream).map_err(|error| ConnectError(error.to_string()))
             }
-            Self::Remote { url, tls, .. } => {
-                match timeout(Duration::from_secs(CONNECT_S_MAX), connect_remote(url, tls.as_ref())).await {
+            Self::Remote { url, tls, proxy, .. } => {
+                let connected = connect_remote(url, tls.as_ref(), proxy.as_ref());
+                match timeout(Duration::from_secs(CONNECT_S_MAX), connected).await {
                     Ok(Ok(stream)) => Ok(stream),
                     Ok(Err(error)) => Err(ConnectError(describe(&error))),
                     Err(_) => Err(ConnectError(format!("no connection within {CONNECT_S_MAX} s"))),
@@ -134,7 +139,21 @@ pub(crate) async fn connect_local(state_dir: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}/{LOCAL_API_SOCKET_NAME}", dir.as_raw_fd())).await
 }
 
-async fn connect_remote(url: &ServerUrl, tls: Option<&TlsConnector>) -> io::Result<ApiStream> {
+async fn connect_remote(
+    url: &ServerUrl,
+    tls: Option<&Arc<ClientConfig>>,
+    proxy: Option<&ClientProxy>,
+) -> io::Result<ApiStream> {
+    let stream = match proxy {
+        Some(proxy) => proxy.connect(url, tls.map(|tls| ClientConfig::clone(tls))).await?,
+        None => connect_directly(url).await?,
+    };
+    let Some(tls) = tls.filter(|_| url.is_https()) else { return Ok(stream) };
+    let name = ServerName::try_from(url.host_name()).map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
+}
+
+async fn connect_directly(url: &ServerUrl) -> io::Result<ApiStream> {
     let host = url.host_name();
     let stream = if url.is_loopback() && host.parse::<IpAddr>().is_err() {
         let addresses =
@@ -144,12 +163,10 @@ async fn connect_remote(url: &ServerUrl, tls: Option<&TlsConnector>) -> io::Resu
         TcpStream::connect((host.as_str(), url.port())).await?
     };
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok(Box::new(stream)) };
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    Ok(Box::new(tls.connect(name, stream).await?))
+    Ok(Box::new(stream))
 }
 
-fn connector(cacert: Option<&Path>) -> anyhow::Result<TlsConnector> {
+fn tls_config(cacert: Option<&Path>) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     match cacert {
         None => {
@@ -163,8 +180,7 @@ fn connector(cacert: Option<&Path>) -> anyhow::Result<TlsConnector> {
         }
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn describe(error: &io::Error) -> String {

@@ -80,11 +80,11 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("image lock", &["anteroom image lock > image/packages.lock"]),
     ("image sbom", &["anteroom image sbom > anteroom.cdx.json"]),
     ("providers list", &["anteroom providers list"]),
-    ("providers check", &["anteroom providers check", "anteroom providers check providers/my-tool.toml"]),
+    ("providers check", &["anteroom providers check", "anteroom providers check providers/my_tool.toml"]),
     ("providers outdated", &["anteroom providers outdated"]),
     (
         "providers test",
-        &["anteroom providers test codex", "anteroom providers test my-tool.toml --screen screen.txt --width 100"],
+        &["anteroom providers test codex", "anteroom providers test my_tool.toml --screen screen.txt --width 100"],
     ),
     ("erase", &["anteroom erase --user u-17"]),
     ("keys list", &["anteroom keys list"]),

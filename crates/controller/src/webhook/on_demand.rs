@@ -7,6 +7,7 @@ use crate::{
     session::context::SessionContext,
     unix_time,
 };
+use anteroom_store::Resend;
 use anteroom_wire::{
     MessageId, Problem,
     operator_reports::WebhookTestResult,
@@ -53,12 +54,12 @@ async fn test(webhook: &Webhook) -> Result<WebhookTestResult, ApiError> {
 /// Sends a message that was delivered or abandoned again, with the same id.
 ///
 /// # Errors
-/// There is no such message of the last seven days that is done.
+/// There is no such message, or it is pending.
 pub async fn resend(context: &SessionContext, id: &MessageId) -> Result<(), ApiError> {
-    if !context.store.resend_message(id, unix_time::now_unix_ms()).await? {
-        let detail = format!("{id} is pending, or is no message of the last seven days");
-        return Err(ApiError::new(Problem::Malformed, detail));
+    match context.store.resend_message(id, unix_time::now_unix_ms()).await? {
+        Resend::Done => context.webhook_messages.wake_sender(),
+        Resend::Pending => return Err(Problem::MessagePending.into()),
+        Resend::Unknown => return Err(Problem::UnknownMessage.into()),
     }
-    context.webhook_messages.wake_sender();
     Ok(())
 }

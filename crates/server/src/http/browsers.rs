@@ -88,15 +88,15 @@ pub(super) async fn sign_browser_out(
 /// Signs this browser out and deletes its cookie.
 #[utoipa::path(post, operation_id = "log_out", path = "/api/logout", responses(
     (status = 204, description = "The browser is signed out."),
-    (status = 400, description = "The caller is not a browser.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+    (status = 403, description = "The caller is not a browser.", body = ProblemBody),
 ))]
 pub(super) async fn log_out(
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Response, ErrorResponse> {
     if auth.store.get_browser(&caller.id).await?.is_none() {
-        return Err(ApiError::new(Problem::Malformed, "only a browser can sign out; revoke a token instead").into());
+        return Err(ApiError::new(Problem::NotABrowser, "only a browser can sign out; revoke a token instead").into());
     }
     browsers::sign_out(&auth, &caller, &caller.id).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();

@@ -18,7 +18,7 @@ use utoipa::OpenApi;
 #[openapi(
     info(
         title = "Anteroom",
-        description = "Disposable machines in which users sign in to command-line tools. All errors are problem details (RFC 9457) with a stable code, a sentence and a remedy. Each path exists under `/api/v1/` as well; both are stable."
+        description = "Disposable machines in which users sign in to command-line tools. All errors are problem details (RFC 9457) with a stable code, a sentence and a remedy. Each path exists under `/api/v1/` as well; both are stable. A query parameter or a field of a body that an operation does not have is refused with 400."
     ),
     components(schemas(
         super::session_list::ListedState,

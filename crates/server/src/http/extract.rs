@@ -11,6 +11,7 @@ use axum::{
     http::{header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::{fmt::Display, str::FromStr};
 
 /// Maximum length of an error text of serde in a response, bytes. It may quote a key, which may be as long as the body.
@@ -29,9 +30,38 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         }
         let bytes = read_body(request.into_limited_body()).await?;
         // serde's error text may quote the body, which may be secret.
-        serde_json::from_slice(&bytes)
+        read_json(&bytes)
             .map(Self)
             .map_err(|error| ApiError::new(Problem::Malformed, json_fault::describe::<T>(&bytes, &error)).into())
+    }
+}
+
+/// Reads JSON. A whole number may be written with a fraction of zero, like `1.0`: to JSON Schema both are integers.
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let read = serde_json::from_slice(bytes);
+    let Err(error) = &read else { return read };
+    if !error.to_string().starts_with("invalid type: floating point") {
+        return read;
+    }
+    let Ok(mut value) = serde_json::from_slice(bytes) else { return read };
+    write_whole_numbers_as_integers(&mut value);
+    // The first error has the position.
+    serde_json::from_value(value).or(read)
+}
+
+fn write_whole_numbers_as_integers(value: &mut Value) {
+    /// Larger ones are not exact.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(write_whole_numbers_as_integers),
+        Value::Object(members) => members.values_mut().for_each(write_whole_numbers_as_integers),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|whole| whole.fract() == 0.0 && whole.abs() <= WHOLE_MAX);
+            if let Some(integer) = whole.and_then(|whole| format!("{whole:.0}").parse::<i64>().ok()) {
+                *number = integer.into();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

@@ -66,8 +66,8 @@ pub(super) async fn begin_oidc_sign_in(
 /// Begins a confirmation: the person who signed this browser in authenticates again at the OpenID provider.
 #[utoipa::path(post, operation_id = "begin_oidc_confirmation", path = "/api/oidc/confirm", request_body = OidcRequest, responses(
     (status = 200, description = "The address of the provider.", body = OidcStart),
-    (status = 400, description = "The caller did not sign in with the provider.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+    (status = 403, description = "The caller did not sign in with the provider.", body = ProblemBody),
     (status = 503, description = "The provider does not answer.", body = ProblemBody),
 ))]
 pub(super) async fn begin_oidc_confirmation(
@@ -83,7 +83,7 @@ pub(super) async fn begin_oidc_confirmation(
     let Some(person) = signed_in.filter(|person| app.oidc.as_ref().is_some_and(|oidc| oidc.issuer() == person.issuer))
     else {
         let detail = "only a browser that signed in with the identity provider confirms with it; use a new login link";
-        return Err(ApiError::new(Problem::Malformed, detail).into());
+        return Err(ApiError::new(Problem::NotABrowser, detail).into());
     };
     let authorization_url =
         provider(&app)?.begin_confirmation(caller.id, person, requesting(&browser, address)).await?;

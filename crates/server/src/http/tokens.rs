@@ -6,6 +6,7 @@ use super::{
 };
 use crate::auth::{Auth, browsers};
 use anteroom_controller::{
+    api_error::ApiError,
     api_tokens::{self, TOKENS_MAX},
     audit::{note_caller, note_detail},
     session::context::SessionContext,
@@ -36,6 +37,8 @@ pub(super) struct TokensQuery {
     cursor: Option<CallerId>,
     /// Tokens at most, 1 to 500; default 500.
     limit: Option<u32>,
+    /// Whether `total` is counted.
+    count: bool,
 }
 
 /// The role of a listed caller.
@@ -76,7 +79,11 @@ pub(super) async fn list_tokens(
         ended_at_ms: query.valid.filter(|valid| !*valid).map(|_| now),
     };
     let limit = query.limit.unwrap_or(TOKENS_MAX).clamp(1, TOKENS_MAX);
-    Ok(axum::Json(api_tokens::list_tokens(&auth.store, &filter, limit, query.cursor.as_ref()).await?))
+    let mut list = api_tokens::list_tokens(&auth.store, &filter, limit, query.cursor.as_ref()).await?;
+    if query.count {
+        list.total = Some(auth.store.count_callers(&filter).await.map_err(ApiError::from)?);
+    }
+    Ok(axum::Json(list))
 }
 
 /// Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only.

@@ -38,8 +38,9 @@ pub(super) async fn test_webhook(
 /// Sends a message of the last seven days again, with the same `webhook-id`: one that was delivered, or abandoned. Operators only.
 #[utoipa::path(post, operation_id = "resend_webhook_message", path = "/api/webhook/messages/{id}/resend", params(("id" = String, Path)), responses(
     (status = 204, description = "The message is pending, and is sent at once."),
-    (status = 400, description = "The message is pending already, or is no message of the last seven days.", body = ProblemBody),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+    (status = 404, description = "There is no such message of the last seven days.", body = ProblemBody),
+    (status = 409, description = "The message is pending already.", body = ProblemBody),
 ))]
 pub(super) async fn resend_webhook_message(
     State(context): State<SessionContext>,

@@ -2,8 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential};
 use anteroom_store::{
-    CompleteOutcome, CompleteWithCredential, ExpectedState, NewMessage, Reason, Regarding, SessionChange, Sha256Hex,
-    TransitionOutcome,
+    CompleteOutcome, CompleteWithCredential, ExpectedState, NewMessage, Reason, Regarding, Resend, SessionChange,
+    Sha256Hex, TransitionOutcome,
 };
 use anteroom_wire::{CredentialId, EndReason, MessageId, SessionId, TimelineKind};
 use sqlx::Executor;
@@ -100,8 +100,11 @@ async fn a_message_is_retried_until_delivered_or_abandoned_and_is_then_final() {
     }
     let mut sql = fixture.sql().await;
     assert!(sql.execute("UPDATE outbox SET done_at_ms = NULL").await.is_err());
-    assert!(fixture.store.resend_message(&abandoned.id, NOW + 21).await.unwrap());
-    assert!(!fixture.store.resend_message(&abandoned.id, NOW + 21).await.unwrap(), "it is pending");
+    for expected in [Resend::Done, Resend::Pending] {
+        assert_eq!(fixture.store.resend_message(&abandoned.id, NOW + 21).await.unwrap(), expected);
+    }
+    let unknown = "msg_00000000000000000000000000".parse().unwrap();
+    assert_eq!(fixture.store.resend_message(&unknown, NOW + 21).await.unwrap(), Resend::Unknown);
     assert_eq!(due(&fixture, NOW + 21).await, std::slice::from_ref(&abandoned.id));
     assert_eq!(fixture.store.list_due_messages(NOW + 21, Some("other"), 10).await.unwrap(), []);
     assert!(fixture.store.record_message_abandoned(&abandoned.id, "410", NOW + 12).await.unwrap());

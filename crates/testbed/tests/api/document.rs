@@ -5,11 +5,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use tokio::process::Command;
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::from_str(&std::fs::read_to_string(project().join("web/openapi.json")).unwrap()).unwrap()
 }
 
-fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
+pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     paths.iter().flat_map(|(path, methods)| {
         methods.as_object().unwrap().iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
@@ -17,7 +17,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
 }
 
 /// The response, also if it is a shared one.
-fn resolved<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
+pub(crate) fn resolved<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
     let Some(reference) = response["$ref"].as_str() else { return response };
     document.pointer(reference.trim_start_matches('#')).unwrap()
 }

@@ -1,6 +1,6 @@
 //! What HTTP clients expect of an API: problem details, headers, methods, repeats, versions.
 
-use crate::clients::start_demo;
+use crate::{clients::start_demo, tools::project};
 use anteroom_testbed::TestServer;
 use reqwest::{Client, Method, RequestBuilder, Response, header};
 use serde_json::{Value, json};
@@ -99,6 +99,75 @@ async fn methods_queries_and_tags_are_those_of_http() {
     let metrics = api.server.operator_client().unwrap().get("/metrics").await.unwrap().text;
     let line = "anteroom_http_request_duration_seconds_count{method=\"GET\",route=\"/api/me\",status=\"2xx\"} 1";
     assert!(metrics.contains(line), "{metrics}");
+    api.finish().await;
+}
+
+/// Every operation of the document, with ids of nothing, and the example of its body.
+fn operations_on_nothing() -> Vec<(String, String, Value)> {
+    let document: Value =
+        serde_json::from_str(&std::fs::read_to_string(project().join("web/openapi.json")).unwrap()).unwrap();
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let id = match path.split('/').nth(2).unwrap_or_default() {
+            "credentials" => "crd_00000000000000000000000000",
+            "tokens" | "browsers" => "cal_00000000000000000000000000",
+            "webhook" => "msg_00000000000000000000000000",
+            "keys" => "4000000000",
+            _ => "ses_00000000000000000000000000",
+        };
+        let path = path.replace("{id}", id).replace("{helper}", "cal_00000000000000000000000000");
+        for (method, operation) in methods.as_object().unwrap() {
+            let body = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
+            let schema = body.map(|schema| document.pointer(schema.trim_start_matches('#')).unwrap());
+            let example = schema.map_or(json!({}), |schema| schema["examples"][0].clone());
+            found.push((method.to_uppercase(), path.clone(), example));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn no_operation_takes_an_unknown_query_parameter_or_mistakes_what_is_not_there_for_a_malformed_request() {
+    let api = Api::start().await;
+    let send = async |method: &str, path: &str, body: &Value| {
+        let url = format!("http://{}{path}", api.server.address().unwrap());
+        let request = api.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url);
+        request.bearer_auth(api.server.operator_token().expose()).json(body).send().await.unwrap()
+    };
+    let mut of_things = 0;
+    for (method, path, body) in operations_on_nothing() {
+        let answer = send(&method, &format!("{path}?unknown_parameter=1"), &body).await;
+        assert_eq!(answer.status(), 400, "{method} {path}");
+        let detail = json_of(answer).await["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("unknown_parameter"), "{method} {path}: {detail}");
+        // A browser is the caller's own or another's, whether or not it exists; sockets need a handshake first.
+        let is_other = ["/api/browsers/", "/terminal", "/websock", "/exec"].iter().any(|part| path.contains(part));
+        if path.contains("_0000") || path.contains("/4000000000/") {
+            of_things += 1;
+            let answer = send(&method, &path, &body).await;
+            assert!(is_other || answer.status() == 404, "{method} {path}: {}", answer.text().await.unwrap());
+        }
+    }
+    assert!(of_things > 25, "{of_things} operations");
+    // A page, its files and this document are no operations.
+    for path in ["/", "/login?utm_source=mail", "/openapi.json?v=2"] {
+        assert_eq!(send("GET", path, &json!({})).await.status(), 200, "{path}");
+    }
+    api.finish().await;
+}
+
+#[tokio::test]
+async fn whole_numbers_may_have_a_fraction_of_zero_and_a_token_is_no_browser() {
+    let api = Api::start().await;
+    let operator = api.server.operator_client().unwrap();
+    for (expires_in_s, expected) in [(json!(3600.0), 201), (json!(3600.5), 400), (json!(-1.0), 400), (json!("1"), 400)]
+    {
+        let body = json!({ "name": format!("lives {expires_in_s}"), "expires_in_s": expires_in_s });
+        let answer = operator.post("/api/tokens", body).await.unwrap();
+        assert_eq!(answer.status, expected, "{expires_in_s}: {}", answer.text);
+    }
+    let refused = operator.post("/api/logout", json!({})).await.unwrap();
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_a_browser"));
     api.finish().await;
 }
 

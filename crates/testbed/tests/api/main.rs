@@ -5,6 +5,7 @@
 
 mod clients;
 mod document;
+mod examples;
 mod fuzzing;
 mod http;
 mod tools;

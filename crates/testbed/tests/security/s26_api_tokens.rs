@@ -38,6 +38,10 @@ async fn s26_token_has_the_scopes_and_the_end_that_it_was_created_with() {
         Ok(token.filter(|token| token.last_used_at.is_some()))
     };
     let token = eventually("the last use is listed", WAIT_MAX, listed).await.unwrap();
+    let tokens = server.operator_client().unwrap();
+    let counted: TokenList = tokens.get("/api/tokens?role=backend&limit=1&count=true").await.unwrap().parse().unwrap();
+    let all: TokenList = tokens.get("/api/tokens?role=backend").await.unwrap().parse().unwrap();
+    assert_eq!((counted.tokens.len(), counted.total, all.total), (1, Some(all.tokens.len() as u64), None));
     assert_eq!((token.kind.as_str(), token.scopes.len(), token.expires_at.is_some()), ("api_token", 1, true));
     server.stop_and_check_leaks().await.unwrap();
 }

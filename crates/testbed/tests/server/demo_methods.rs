@@ -19,6 +19,11 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With these additional settings.
+    pub(crate) async fn start_with(more: &str) -> Self {
         let tool = built_program("anteroom-demo-cli").unwrap();
         let tool = tool.to_str().unwrap();
         let mut settings = format!(
@@ -29,6 +34,7 @@ impl Demo {
         {
             settings += &format!("[providers.demo.methods.{method}]\nargv = [{tool:?}, 'login', {option:?}]\n");
         }
+        settings += more;
         let config = TestConfig { demo: true, ..TestConfig::with_clis(&["anteroom-demo"]).with_settings(&settings) };
         let server = TestServer::start(config).await.unwrap();
         let base = server.base_url().unwrap();

@@ -5,6 +5,7 @@
 mod any_command;
 mod auth;
 mod book_commands;
+mod client_proxy;
 mod command_line;
 mod credential_lifetime;
 mod credentials;
@@ -24,6 +25,7 @@ mod exec_streams;
 mod fake_agent;
 mod fixture;
 mod for_person;
+mod help_examples;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;

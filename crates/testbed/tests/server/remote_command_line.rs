@@ -53,7 +53,7 @@ impl Scene {
         let server = TestServer::start(config).await.unwrap();
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("ca.pem"), ca.pem()).unwrap();
-        let proxy = tokio::spawn(serve_tls(listener, ca, server.address().unwrap()));
+        let proxy = tokio::spawn(serve_tls(listener, ca, OtherHost::SERVER_ADDRESS, server.address().unwrap()));
         Self { flags, server, url, host, home, proxy }
     }
 
@@ -103,8 +103,8 @@ impl Scene {
 }
 
 /// Ends TLS and passes the bytes on, as a reverse proxy does.
-async fn serve_tls(listener: TcpListener, ca: TestCa, server: SocketAddr) {
-    let acceptor = ca.acceptor(&[OtherHost::SERVER_ADDRESS]).unwrap();
+pub(crate) async fn serve_tls(listener: TcpListener, ca: TestCa, name: &str, server: SocketAddr) {
+    let acceptor = ca.acceptor(&[name]).unwrap();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
@@ -175,6 +175,8 @@ async fn commands_work_on_another_host_with_an_operators_token() {
         assert!(error.contains(what) && error.contains("Run it on the server's host"), "{error}");
     }
     assert!(scene.fail(&["logs"]).await.contains("name a session"));
+    let error = scene.fail(&["logs", &session, "--follow"]).await;
+    assert!(error.contains("--follow reads the file on the server's host"), "{error}");
     scene.end().await;
 }
 

@@ -99,35 +99,18 @@ async fn run_with_full_output(server: &TestServer, arguments: &[&str]) -> Output
 }
 
 #[tokio::test]
-async fn output_that_cannot_be_written_ends_every_command_with_one_error() {
+async fn output_that_cannot_be_written_ends_a_command_with_one_error() {
     let (_flags, server, _api, id) = start_idle_session("").await;
     let id = id.as_str();
+    // All commands with an example: help_examples.rs.
     for arguments in [
         &["--help"][..],
         &["sessions", "--help"],
-        &["status"],
-        &["sessions"],
         &["sessions", id],
         &["sessions", "--json"],
-        &["diagnose", id],
         &["logs", id],
         &["logs"],
-        &["helpers", "list", id],
-        &["providers", "list"],
-        &["providers", "check"],
-        &["credentials", "list"],
-        &["reconcile", "--dry-run"],
-        &["doctor", "--leaks"],
-        &["audit", "tail"],
-        &["audit", "export"],
-        &["audit", "verify"],
-        &["keys", "list"],
-        &["token", "list"],
-        &["auth", "list"],
-        &["auth", "status"],
-        &["login-link"],
         &["erase", "--user", "none", "--yes"],
-        &LOGIN,
         &["sessions", "cancel", id],
     ] {
         let done = run_with_full_output(&server, arguments).await;

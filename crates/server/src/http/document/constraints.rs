@@ -1,5 +1,6 @@
 //! The values that requests may have, where their types do not say it. Each is what a use case checks.
 
+use anteroom_controller::session::start::for_use::ARGV_WORDS_MAX;
 use serde_json::{Value, json};
 
 /// Text without control characters.
@@ -43,4 +44,44 @@ pub(super) fn add(components: &mut Value) {
             found.extend(constraint);
         }
     }
+    for (schema, condition) in conditions() {
+        let found = components["schemas"].get_mut(schema).and_then(Value::as_object_mut);
+        if let (Some(found), Value::Object(condition)) = (found, condition) {
+            found.extend(condition);
+        }
+    }
+}
+
+/// What the value of one property requires of others.
+fn conditions() -> [(&'static str, Value); 3] {
+    let argument = json!({ "type": "string", "pattern": r"^[^\x00]*$" });
+    let argv = json!({
+        "minItems": 1, "maxItems": ARGV_WORDS_MAX, "items": argument,
+        "prefixItems": [{ "type": "string", "minLength": 1, "pattern": r"^[^\x00]+$" }],
+    });
+    [
+        (
+            "CredentialUseRequest",
+            json!({
+                "if": { "properties": { "purpose": { "const": "exec" } } },
+                "then": { "required": ["argv"], "properties": { "argv": argv } },
+                "else": { "properties": { "argv": { "maxItems": 0 }, "attached": { "const": false } } },
+            }),
+        ),
+        (
+            "TicketRequest",
+            json!({
+                "if": { "properties": { "purpose": { "const": "terminal" } } },
+                "then": { "properties": { "view_only": { "const": false } } },
+            }),
+        ),
+        (
+            "OidcAnswer",
+            json!({
+                "if": { "required": ["code"], "properties": { "code": { "type": "string" } } },
+                "then": { "properties": { "error": { "type": "null" } } },
+                "else": { "required": ["error"], "properties": { "error": { "type": "string" } } },
+            }),
+        ),
+    ]
 }

@@ -1,8 +1,9 @@
-//! Examples of requests.
+//! Examples of requests, and of responses: answers of a server, which a test records (`examples.json`).
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-/// Adds an example to each schema of a request that a backend sends.
+/// Adds an example to each schema of a request that a backend sends, and of a successful response.
 pub(super) fn add(components: &mut Value) {
     let examples = [
         (
@@ -26,5 +27,9 @@ pub(super) fn add(components: &mut Value) {
     ];
     for (name, example) in examples {
         components["schemas"][name]["examples"] = json!([example]);
+    }
+    let responses: BTreeMap<String, Value> = serde_json::from_str(include_str!("examples.json")).unwrap_or_default();
+    for (name, example) in responses {
+        components["schemas"][&name]["examples"] = json!([example]);
     }
 }

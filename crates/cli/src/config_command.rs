@@ -1,8 +1,8 @@
-//! `anteroom config check | show`.
+//! `anteroom config check | example | show`.
 
-use super::{print_error_line, print_line};
+use super::{output::print_raw, print_error_line, print_line};
 use anteroom_controller::{
-    config::{ConfigErrors, ConfigSources},
+    config::{Config, ConfigErrors, ConfigSources},
     config_files::read_with_files,
 };
 use clap::Subcommand;
@@ -19,6 +19,8 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print an example of the configuration file: every setting with its meaning, default and range.
+    Example,
     /// Print every setting with its value and where that comes from. Secrets are only named by their files.
     Show {
         /// Print JSON.
@@ -30,6 +32,10 @@ pub(super) enum ConfigCommand {
 pub(super) fn run(sources: &ConfigSources, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Check { json } => Ok(check(sources, *json)),
+        ConfigCommand::Example => {
+            print_raw(&Config::example_file());
+            Ok(ExitCode::SUCCESS)
+        }
         ConfigCommand::Show { json } => show(sources, *json),
     }
 }

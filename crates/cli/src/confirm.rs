@@ -1,4 +1,4 @@
-//! Asks before something is deleted.
+//! Asks before something is deleted, or a sign-in is ended.
 
 use super::{output::one_line, terminal_input};
 use std::io::IsTerminal;
@@ -13,9 +13,9 @@ pub(super) async fn require(what: &str, yes: bool) -> anyhow::Result<()> {
     }
     anyhow::ensure!(
         std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
-        "this deletes for good, and there is no terminal to ask at: add --yes"
+        "this cannot be undone, and there is no terminal to ask at: add --yes"
     );
     let answer = terminal_input::read_line(&format!("{} [y/N] ", one_line(what)), false).await?;
-    anyhow::ensure!(matches!(answer.expose().to_lowercase().as_str(), "y" | "yes"), "nothing was deleted");
+    anyhow::ensure!(matches!(answer.expose().to_lowercase().as_str(), "y" | "yes"), "nothing was changed");
     Ok(())
 }

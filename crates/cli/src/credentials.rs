@@ -62,6 +62,9 @@ pub(super) enum CredentialsCommand {
     Logout {
         /// The credential's id.
         credential: CredentialId,
+        /// Do not ask. Without a terminal to ask at it is required.
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Delete the stored credential permanently. Without --logout it remains valid at the provider.
     Delete {
@@ -101,7 +104,11 @@ pub(super) async fn run(client: &ApiClient, command: CredentialsCommand) -> anyh
         CredentialsCommand::List { json } => list(client, json).await,
         CredentialsCommand::Show { credential, json } => show(client, &credential, json).await,
         CredentialsCommand::Check { credential, json } => check(client, &credential, json).await,
-        CredentialsCommand::Logout { credential } => {
+        CredentialsCommand::Logout { credential, yes } => {
+            if !yes {
+                let question = question("Sign out", &credential, &read(client, &credential).await?);
+                confirm::require(&format!("{question} at the provider?"), yes).await?;
+            }
             if let Run::Stopped(code) = logout(client, &credential).await? {
                 return Ok(ExitCode::from(code));
             }
@@ -110,9 +117,8 @@ pub(super) async fn run(client: &ApiClient, command: CredentialsCommand) -> anyh
         }
         CredentialsCommand::Delete { credential, logout, force, yes } => {
             if !yes {
-                let meta = read(client, &credential).await?;
-                let account = meta.account.map_or_else(String::new, |account| format!(" of {account}"));
-                confirm::require(&format!("Delete {credential} ({}{account}) for good?", meta.provider), yes).await?;
+                let question = question("Delete", &credential, &read(client, &credential).await?);
+                confirm::require(&format!("{question} for good?"), yes).await?;
             }
             delete(client, &credential, logout, force).await
         }
@@ -127,6 +133,12 @@ pub(super) async fn run(client: &ApiClient, command: CredentialsCommand) -> anyh
         }
         CredentialsCommand::Renew { credential, show } => renew(client, &credential, show).await,
     }
+}
+
+/// The beginning of a question about a credential.
+fn question(what: &str, id: &CredentialId, meta: &CredentialMeta) -> String {
+    let account = meta.account.as_ref().map_or_else(String::new, |account| format!(" of {account}"));
+    format!("{what} {id} ({}{account})", meta.provider)
 }
 
 async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
@@ -174,7 +186,9 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
     if let Some(account) = &meta.account {
         row("account", account.clone());
     }
-    row("user", meta.user_id.clone().unwrap_or_default());
+    if let Some(user) = &meta.user_id {
+        row("user", user.clone());
+    }
     row("health", format!("{}: {}", meta.health.as_str(), one_line(&meta.health_detail)));
     row("checked", when(&meta.checked_at));
     row("stored", when(&meta.stored_at));

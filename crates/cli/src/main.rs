@@ -305,6 +305,9 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Man { dir } = &arguments.command {
         return reference::write_man_pages(dir, commands());
     }
+    if let Command::Providers(providers::ProvidersCommand::Example) = &arguments.command {
+        return Ok(providers::print_example());
+    }
     let sources = ConfigSources { file: config_file(&arguments), overrides: overrides(&arguments)? };
     if let Some(why) = arguments.command.host_need() {
         arguments.server.require_this_host(given, why)?;
@@ -316,7 +319,11 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Config(command) = &arguments.command {
         return config_command::run(&sources, command);
     }
-    let config = read_for_command(&sources)?;
+    let config = read_for_command(&sources);
+    if let (Err(_), Command::Providers(command)) = (&config, &arguments.command) {
+        command.check_files()?;
+    }
+    let config = config?;
     if matches!(arguments.command, Command::Exec(_) | Command::Login(_) | Command::Top(_)) {
         // They use the terminal themselves.
         progress::hide_waits();

@@ -5,7 +5,7 @@ mod list;
 mod outdated;
 mod test_rules;
 
-use super::client::ApiClient;
+use super::{client::ApiClient, output::print_raw};
 use anteroom_controller::config::Config;
 use anteroom_wire::{ProviderId, agent::TERMINAL_COLS};
 use clap::Subcommand;
@@ -28,6 +28,8 @@ pub(super) enum ProvidersCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print a descriptor to begin with: a template for any command that signs in and writes a file, with comments.
+    Example,
     /// Compare the releases in the image, in the descriptors and in the npm registry. Exits with 1 if one is outdated or unknown.
     Outdated {
         /// Ids of providers. Default: all whose descriptor names a package.
@@ -60,9 +62,30 @@ pub(super) struct TestArguments {
     credential: Option<PathBuf>,
 }
 
+/// Prints a descriptor to begin with. Needs no configuration.
+pub(super) fn print_example() -> ExitCode {
+    print_raw(include_str!("../../../providers/examples/any_command.toml"));
+    ExitCode::SUCCESS
+}
+
+impl ProvidersCommand {
+    /// Checks the files that the command names although the configuration cannot be read: it is not needed for them.
+    pub(super) fn check_files(&self) -> anyhow::Result<()> {
+        if let Self::Check { which, json } = self {
+            let is_file = |which: &&String| check::as_descriptor_path(which).is_some();
+            let files: Vec<String> = which.iter().filter(is_file).cloned().collect();
+            if !files.is_empty() {
+                check::run(&Config::default(), &files, *json)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn run(config: &Config, client: &ApiClient, command: ProvidersCommand) -> anyhow::Result<ExitCode> {
     match command {
         ProvidersCommand::List { json } => list::run(config, client, json).await,
+        ProvidersCommand::Example => Ok(print_example()),
         ProvidersCommand::Outdated { which, json } => outdated::run(config, &which, json).await,
         ProvidersCommand::Check { which, json } => check::run(config, &which, json),
         ProvidersCommand::Test(arguments) => test_rules::run(config, &arguments),

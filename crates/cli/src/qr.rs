@@ -12,7 +12,7 @@ const OTHER_ROWS: usize = 8;
 /// When a QR code is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum QrMode {
-    /// On a terminal that has enough columns and rows.
+    /// On a terminal that has enough columns and rows, unless the address leads only to this computer.
     Auto,
     /// Always.
     Always,
@@ -22,6 +22,9 @@ pub(super) enum QrMode {
 
 /// Prints the address as a QR code, if the mode and the terminal permit it.
 pub(super) fn print(url: &str, mode: QrMode) {
+    if mode != QrMode::Always && leads_to_this_computer(url) {
+        return;
+    }
     let Ok(code) = QrCode::encode_text(url, QrCodeEcc::Low) else { return };
     let lines = lines(&code);
     let columns = usize::try_from(code.size() + 2 * BORDER).unwrap_or(usize::MAX);
@@ -31,6 +34,14 @@ pub(super) fn print(url: &str, mode: QrMode) {
     if mode == QrMode::Always || mode == QrMode::Auto && fits {
         output::print_blocks(&lines, terminal::size().is_some());
     }
+}
+
+/// Whether no other device reaches the address: loopback, or a name below `localhost` (RFC 6761, 6.3).
+fn leads_to_this_computer(url: &str) -> bool {
+    let url = url.parse::<http::Uri>().ok();
+    let host = url.as_ref().and_then(http::Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    let is_name = host == "localhost" || host.ends_with(".localhost");
+    is_name || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Two rows of modules in each line: a light module is a block, so that a terminal without colours shows light modules bright.
@@ -52,6 +63,20 @@ fn lines(code: &QrCode) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_this_computer_is_recognised() {
+        for (url, is_local) in [
+            ("http://anteroom-647e.localhost:45119/#login_token=x", true),
+            ("http://127.0.0.1:7060/", true),
+            ("http://[::1]:7060/", true),
+            ("https://anteroom.example/#login_token=x", false),
+            ("https://localhost.example/", false),
+            ("http://192.168.1.2:7060/", false),
+        ] {
+            assert_eq!(leads_to_this_computer(url), is_local, "{url}");
+        }
+    }
 
     #[test]
     fn a_code_has_a_border_and_its_finder_pattern() {

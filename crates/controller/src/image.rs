@@ -30,8 +30,8 @@ impl ImageInfo {
         self.isolation.level == IsolationLevel::Emulated
     }
 
-    /// Whether the image contains the tool.
+    /// Whether the image contains the tool of this name; empty: a program that is not in its manifest, which is not known.
     pub fn has_tool(&self, name: &str) -> bool {
-        self.tool_versions.contains_key(name)
+        name.is_empty() || self.tool_versions.contains_key(name)
     }
 }

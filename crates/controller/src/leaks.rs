@@ -260,10 +260,11 @@ fn templates(found: Vec<TemplateDir>, state: &ExpectedState) -> LeakRow {
     let exists = found.len();
     let orphans = found.into_iter().filter_map(|template| {
         let is_current = template.image.is_some() && template.image == state.image;
-        let why = match (template.is_in_use, is_current, template.image) {
-            (true, _, _) | (_, true, _) => return None,
-            (false, false, Some(_)) => "it is for another image and no machine or server uses it",
-            (false, false, None) => "it is unfinished and no process is making it",
+        let is_valid = is_current || template.image_exists;
+        let why = match (template.is_in_use || is_valid, template.image) {
+            (true, _) => return None,
+            (false, Some(_)) => "its image was removed and no machine or server uses it",
+            (false, None) => "it is unfinished and no process is making it",
         };
         Some(orphaned_path("rm -r", &template.path, format!("{why}; the server also removes it when it starts")))
     });

@@ -242,7 +242,7 @@ impl EgressGate {
     ) -> Result<GatedStream, EgressError> {
         match route {
             Route::Override(address) => {
-                let socket = dial::dial(&self.settings, name.as_str(), vec![address]).await?;
+                let socket = dial::dial(&self.settings, name.as_str(), vec![address]).await.map_err(of_override)?;
                 Ok(GatedStream::new(socket, Way::Override(address), started.elapsed()))
             }
             Route::Direct(addresses) => {
@@ -302,6 +302,11 @@ impl EgressGate {
             .map_err(|_| timed_out())?
             .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: {error}")))
     }
+}
+
+/// The error of a connection to an address that the operator has configured.
+fn of_override(error: EgressError) -> EgressError {
+    EgressError { detail: format!("{}; its address is from egress.overrides", error.detail), ..error }
 }
 
 /// The name, if the provider's list has it with this port.

@@ -110,8 +110,8 @@ impl MachineEgressGate {
         *provider = Arc::new(granted);
     }
 
-    /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), else 403,
-    /// 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
+    /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), 503 without a
+    /// report if the gate closes before that, else 403, 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
     pub async fn serve_connect<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let Some(target) = connect_target(&request) else {
@@ -119,7 +119,9 @@ impl MachineEgressGate {
         };
         let opened = tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => Err(EgressError::new(Problem::EgressUnreachable, "the machine is stopping")),
+            () = self.shutdown.cancelled() => {
+                return error_response(&EgressError::new(Problem::ShuttingDown, "the machine or the server is stopping"));
+            }
             opened = self.open(&target.host, target.port) => opened,
         };
         match opened {

@@ -53,5 +53,5 @@ pub use spec::{
     QmpStart, ResourceLimits, SpecError, SpecSource, VSOCK_SOCKET,
 };
 pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};
-pub use template::{PreparationSettings, PrepareProgress, TemplateError, remove_unused};
+pub use template::{PreparationSettings, PrepareProgress, TemplateError, remove_unused, template_image_hash};
 pub use verified_files::{FileStamp, VerifyError};

@@ -21,6 +21,7 @@ use crate::{
     spec::SpecError,
 };
 use anteroom_wire::agent::Stage;
+use saved::SavedTemplate;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -147,6 +148,19 @@ pub(crate) fn host_cpu() -> String {
     let name =
         text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()));
     name.unwrap_or("unknown").to_owned()
+}
+
+/// Hash of the image that the template in `dir` was made from; `None`: it is unfinished or damaged.
+///
+/// # Errors
+/// `template.json` exists and cannot be read.
+pub fn template_image_hash(dir: &Path) -> io::Result<Option<String>> {
+    let bytes = match fs::read(dir.join(MANIFEST_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let saved = serde_json::from_slice::<SavedTemplate<serde_json::Value>>(&bytes).ok();
+    Ok(saved.and_then(|saved| Some(saved.manifest.get("image_hash")?.as_str()?.to_owned())))
 }
 
 /// Removes the templates that no machine or process has locked, except the one in `kept`; returns how many.

@@ -75,6 +75,14 @@ pub enum Step {
         /// `host:port`.
         authority: String,
     },
+    /// Requests connections one after the other until the file exists; prints `CONNECTED authority: opened of requested`, and the first other
+    /// answer.
+    ProxyConnectUntil {
+        /// `host:port`.
+        authority: String,
+        /// The file, created by the test.
+        path: PathBuf,
+    },
     /// Requests `/` over TLS through the proxy in `HTTPS_PROXY`, and trusts what the environment says; prints `TLS authority: status line`.
     /// Exits with 1 and the error if there is no connection.
     TlsGet {

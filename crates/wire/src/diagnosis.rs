@@ -95,7 +95,7 @@ verdicts! {
     /// The tool failed after its access to a host was denied.
     EgressDenied = "egress_denied", "Add the name to the provider's egress list if the tool needs it, then start a new session.", "{tool} needed an address that is not allowed here.";
     /// Allowed hosts cannot be reached from this host.
-    EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server; `anteroom doctor --network PROVIDER` checks each host, and set [egress.proxy] if a proxy is the only way out.", "{tool} could not reach the Internet from here.";
+    EgressUnreachable = "egress_unreachable", "If the connection was refused, check the server at that address, and [egress.overrides] if it is from there; else this host's connection to the Internet and its name server. `anteroom doctor --network PROVIDER` checks each host; set [egress.proxy] if a proxy is the only way out.", "{tool} could not reach the Internet from here.";
     /// This server's proxy does not connect to allowed hosts.
     EgressProxy = "egress_proxy", "The evidence has the proxy's answer: compare [egress.proxy] with it, or ask the proxy's operator; `anteroom doctor --network PROVIDER` checks each host.", "The way from here to the Internet did not let {tool} through.";
     /// Something on the way shows certificates of an authority that machines do not trust.

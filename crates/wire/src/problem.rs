@@ -150,7 +150,7 @@ problems! {
     /// A text was pasted, but the tool does not wait for one.
     NoPrompt = "no_prompt", 409, 4409, "The tool is not waiting for input at the moment.", "Look at the terminal: it shows what the tool asks.", "The tool does not ask for anything at the moment, so nothing was sent.";
     /// An answer that does not match the pattern of the prompt.
-    WrongAnswer = "wrong_answer", 422, 4422, "This is not what the tool asks for; it was not passed on.", "Copy all of it again; the detail describes the expected form.", "This is not what the tool asks for, so it was not sent. Copy all of it again.";
+    WrongAnswer = "wrong_answer", 422, 4422, "This is not what the tool asks for; it was not passed on.", "Compare it with the expected form in the detail; a code can have several lines.", "This is not what the tool asks for, so it was not sent. Compare it with the note at the field; a code can have several lines.";
     /// The callback address of another sign-in.
     WrongCallback = "wrong_callback", 422, 4422, "This address belongs to another sign-in; it was not used.", "Copy the address that your browser shows at the end of this sign-in.", "This address belongs to another sign-in. Copy the address that your browser shows at the end of this one.";
     /// A text that is no callback address, and the tool waits for one.

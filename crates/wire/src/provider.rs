@@ -35,7 +35,9 @@ pub struct Provider {
     pub id: ProviderId,
     /// The name for people.
     pub name: String,
-    /// The name of the tool in the image's manifest (`codex`), which also has its version.
+    /// The name of the tool in the image's manifest (`codex`), which also has its version. Absent: `argv` names any other program of the
+    /// machine, e.g. `bash` with a script of `settings_files`; then no version is shown.
+    #[serde(default)]
     pub cli: String,
     /// The release for which the patterns below were written; the image may have another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

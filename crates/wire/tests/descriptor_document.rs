@@ -4,26 +4,32 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     include_str!("../src/provider.rs"),
+    include_str!("../src/provider/egress_group.rs"),
     include_str!("../src/provider/method.rs"),
     include_str!("../src/provider/account_source.rs"),
+    include_str!("../src/provider/setting.rs"),
     include_str!("../src/provider/sign_in_host.rs"),
     include_str!("../src/provider/sign_in_rules.rs"),
 ];
 
 /// The types of a descriptor in the order of the document, with the key at which each is.
-const TYPES: [(&str, &str); 18] = [
+const TYPES: [(&str, &str); 23] = [
     ("Provider", "The top level"),
     ("SettingsFile", "`[[settings_files]]`, `[[use_settings_files]]`"),
     ("SignInHost", "`sign_in_hosts`"),
+    ("IfRefused", "`[if_refused]`"),
     ("SignInRules", "`[sign_in]`"),
     ("PromptRule", "`[[prompts]]`"),
     ("PromptQuestion", "`[prompts.ask]`"),
     ("KeyEntry", "`[key_entry]`"),
+    ("SettingRule", "`[[settings]]`"),
+    ("SettingFile", "`[settings.file]`"),
     ("CredentialRules", "`[credential]`"),
     ("AccountSource", "`credential.account`"),
     ("ExpiresAt", "`credential.expires_at`"),
+    ("TimeFormat", "Values of `credential.expires_at.unit`"),
     ("EgressRule", "`[[egress]]`"),
     ("MethodOverrides", "`[methods.NAME]`"),
     ("Lane", "Values of `lanes`"),
@@ -32,6 +38,7 @@ const TYPES: [(&str, &str); 18] = [
     ("FileFormat", "Values of `credential.format`"),
     ("StoragePolicy", "Values of `policy`"),
     ("LogoutScope", "Values of `logout_scope`"),
+    ("EgressGroup", "Values of `egress_groups`"),
 ];
 
 /// A field of a struct or a variant of an enum.
@@ -174,6 +181,9 @@ fn descriptor_document_matches_the_types() {
         "`egress`",
         "`policy`",
         "`keep_in_machine`",
+        "`needed_when`",
+        "`rfc3339`",
+        "`[if_refused]`",
     ] {
         assert!(page.contains(key), "{key}");
     }

@@ -202,7 +202,7 @@ export function credential(id, session, part = {}) {
     deliver_until: null,
     account: "ada@example.org",
     health: "valid",
-    health_detail: "The tool confirmed the credential at sign-in.",
+    health_detail: "The tool confirmed the credential when it was stored.",
     checked_at: inSeconds(-86_400),
     expires_at: null,
     refreshable: true,

@@ -374,7 +374,7 @@ export class FakeServer {
     const id = session.sign_in.prompt?.id;
     if (id !== undefined && text === "wrong") {
       const detail = "It looks like CODE#STATE.";
-      return this.#respond(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not passed on.", detail, remedy: "Copy all of it again; the detail describes the expected form.", for_person: "This is not what the tool asks for, so it was not sent. Copy all of it again.", close_code: 4422 });
+      return this.#respond(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not passed on.", detail, remedy: "Compare it with the expected form in the detail; a code can have several lines.", for_person: "This is not what the tool asks for, so it was not sent. Compare it with the note at the field; a code can have several lines.", close_code: 4422 });
     }
     return this.#respond(response, 200, id === undefined ? { interpreted_as: "terminal" } : { interpreted_as: "prompt", id });
   }

@@ -95,6 +95,23 @@ test("a sign-in by a link shows the link and no picture", async () => {
   });
 });
 
+test("a long name of a host fits the page, and an address of this computer has no code for a phone", async () => {
+  const host = "anteroom-647e0d5f1c2b4a39.localhost:45119";
+  const viewport = { width: 390, height: 844 };
+  for (const [url, on_phone] of /** @type {const} */ ([[`http://${host}/device`, 0], [`https://${"sign-in-".repeat(7)}.example/device`, 1]])) {
+    await runScene({ viewport }, async (scene) => {
+      const { page, shoot } = scene;
+      await openSession(scene, { sign_in: signIn({ url, device_code: "ABCD-12345" }) });
+      const link = await bounds(scene, ".sign-in-address a");
+      assert.ok(link.x >= 0 && link.x + link.width <= 390, JSON.stringify(link));
+      assert.ok(!(await page.evaluate(() => document.documentElement.scrollWidth > 390)), "the page does not scroll sideways");
+      assert.equal(await page.locator(".on-phone").count(), on_phone);
+      assert.equal(await page.locator("text=No code for your phone: anteroom-647e0d5f1c2b4a39.localhost leads").count(), 1 - on_phone);
+      await shoot(`phone-host-${on_phone}`);
+    });
+  }
+});
+
 test("no picture of a pointer stays on the glass", async () => {
   await runScene(PORTRAIT, async (scene) => {
     const { page } = scene;

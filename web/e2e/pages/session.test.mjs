@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
-import { inSeconds, signIn } from "../fake-server/samples.mjs";
+import { forPerson, inSeconds, signIn } from "../fake-server/samples.mjs";
 import { openDesktop, openSession, runScene, sessionShows, statusIs } from "./scene.mjs";
 
 const CODE = {
@@ -224,6 +224,55 @@ test("text is typed into the terminal without Enter, and a code is pasted into t
     await page.click("#terminal-tools button[type=submit]");
     await waitUntil("the text", () => fakeServer.requests.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
     await waitUntil("the text box to be empty", async () => (await page.inputValue("#paste-text")) === "");
+  });
+});
+
+test("a secret has one field, and one message says that it was not accepted", async () => {
+  await runScene({}, async (scene) => {
+    const { page } = scene;
+    const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, expected_format: "It begins with sk-.", rejection: "wrong key" };
+    await openSession(scene, { lanes: ["terminal"], sign_in: signIn({ prompt, failed: "wrong key" }) });
+    await page.waitForSelector("#paste-code");
+    assert.equal(await page.locator("#paste-text").count(), 0);
+    assert.deepEqual(await page.locator("[role=alert]").allTextContents(), ["That was not accepted. Codex answered: “wrong key”"]);
+  });
+});
+
+test("a question after the code is asked without the steps of the sign-in", async () => {
+  const prompt = (/** @type {string} */ id) => ({ id, label: `The ${id}`, secret: false, expected_format: null, rejection: null });
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const url = "https://claude.ai/oauth/authorize?code=true&client_id=x";
+    const id = await openSession(scene, { provider: "demo", provider_name: "Demo", lanes: ["link", "terminal"], sign_in: signIn({ url, prompt: prompt("code") }) });
+    await page.waitForSelector(".step-number");
+    fakeServer.addEntry(id, "pasted", "The pasted text was typed at the prompt code.", { interpreted_as: "prompt", id: "code" });
+    fakeServer.change(id, { sign_in: signIn({ url, prompt: prompt("project") }) });
+    await page.waitForSelector("text=The project");
+    assert.equal(await page.locator(".step-number, .sign-in-address").count(), 0);
+  });
+});
+
+test("a failed sign-in shows no steps and no places of steps", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const id = await openSession(scene, CODE);
+    await page.waitForSelector(".step-number");
+    const session = fakeServer.sessions.get(id);
+    assert.ok(session);
+    fakeServer.change(id, { for_person: forPerson(session, { situation: "host_unreachable", phase: "needs_attention", sentence: "Try again." }) });
+    await page.waitForSelector(".failure >> text=Try again.");
+    assert.equal(await page.locator(".step-number, .blank").count(), 0);
+  });
+});
+
+test("at 1280 × 800 the toolbar of the desktop is on the first screen", async () => {
+  await runScene({ viewport: { width: 1280, height: 800 } }, async (scene) => {
+    await openSession(scene, { lanes: ["desktop"] });
+    await openDesktop(scene.page);
+    const row = await scene.page.locator(".desktop-tools > .row").first().boundingBox();
+    assert.ok(row !== null && row.y + row.height <= 800, JSON.stringify(row));
+    const controls = await scene.page.locator(".session-controls button").evaluateAll((all) => all.map((button) => button.clientHeight));
+    assert.ok(controls.every((height) => height < 40), `${controls}`);
   });
 });
 

@@ -131,9 +131,19 @@ test("who has no connection yet is led to the tool that needs no account", async
     fakeServer.credentials = [];
     await page.goto(base + START);
     await page.waitForSelector("text=Nothing connected yet. Try Demo: it takes a minute and needs no account.");
+    assert.equal(await page.locator("[data-elsewhere]").count(), 0);
     await shoot("connections-empty");
     await page.click("button >> text=Try Demo");
     await page.waitForURL(/\/auth\?session=ses_.*provider=demo/);
+  });
+});
+
+test("an operator without connections finds those of the command line", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.credentials = [];
+    await page.goto(base + START);
+    await page.waitForSelector("text=Nothing connected yet.");
+    assert.equal(await page.getAttribute("[data-elsewhere] a", "href"), "/admin/connections");
   });
 });
 

@@ -6,7 +6,7 @@ import { texts } from "../texts";
 import { FailureActions, StartingTool } from "./failure-actions";
 import { IfRefused } from "./if-refused";
 import { PromptForm } from "./paste-form";
-import { DeviceCode, ToolFailure, UnexpectedAddress } from "./sign-in-parts";
+import { DeviceCode, Sentence, ToolFailure, UnexpectedAddress } from "./sign-in-parts";
 
 function YourTurn({ session, is_lost }: { session: SessionView; is_lost: boolean }) {
   const { device_code, device_code_until, prompt } = session.sign_in;
@@ -46,7 +46,11 @@ export function LaneGuide({ session, tab, is_lost, openOwn }: LaneGuideProps) {
       <h2 id="next-action" class="visually-hidden">
         {texts.next_action_title}
       </h2>
-      {sentence === "" ? null : <p class="for-person">{sentence}</p>}
+      {sentence === "" ? null : (
+        <p class="for-person">
+          <Sentence text={sentence} />
+        </p>
+      )}
       {situation === "tool_starting" || situation === "page_opening" ? <StartingTool session={session} /> : null}
       <UnexpectedAddress session={session} />
       {phase === "your_turn" ? <YourTurn session={session} is_lost={is_lost} /> : null}

@@ -1,7 +1,7 @@
 // The tabs of a session and what the open one shows (the tabs pattern of the ARIA Authoring Practices Guide).
 
 import { useRef } from "preact/hooks";
-import type { SessionView } from "../api";
+import type { SessionView, TimelineEntry } from "../api";
 import { sessionIn, type LaneTab } from "../lanes";
 import { texts } from "../texts";
 import type { DesktopPart, Lanes, TerminalPart } from "../use-lanes";
@@ -12,6 +12,7 @@ import { ViewOnlyNotice } from "./view-only-notice";
 
 interface LanesViewProps {
   session: SessionView;
+  timeline: readonly TimelineEntry[];
   lanes: Lanes;
   desktop: DesktopPart | null;
   terminal: TerminalPart | null;
@@ -62,7 +63,7 @@ export function LanesView(props: LanesViewProps) {
   const openOwn = tabs.includes("own") ? () => select("own", false) : null;
   const panel = (tab: LaneTab) => {
     const is_shown = open.tab === tab;
-    if (tab === "own") return is_shown ? <OwnLane session={session} is_lost={is_lost} openDesktop={openDesktop} /> : null;
+    if (tab === "own") return is_shown ? <OwnLane session={session} timeline={props.timeline} is_lost={is_lost} openDesktop={openDesktop} /> : null;
     const lane =
       tab === "desktop"
         ? desktop && <desktop.Lane session={sessionIn(tab, session)} desktop={desktop.desktop} is_shown={is_shown} />

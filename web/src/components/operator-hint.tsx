@@ -1,7 +1,8 @@
-// How an operator signs in: folded, because most people who read it came with a link of another application.
+// Hints for operators.
 
 import { texts } from "../texts";
 
+/** How an operator signs in: folded, because most people who read it came with a link of another application. */
 export function OperatorHint() {
   return (
     <details class="operator-hint">
@@ -11,5 +12,15 @@ export function OperatorHint() {
         <code>anteroom login-link</code> prints another one.
       </p>
     </details>
+  );
+}
+
+/** Where the connections are that an operator may see, and that its own list does not have. */
+export function OtherConnectionsHint() {
+  return (
+    <p class="hint" lang="en" data-elsewhere>
+      Here is what you connected on these pages. What <code>anteroom login</code> and other callers stored is among{" "}
+      <a href="/admin/connections">all connections</a>.
+    </p>
   );
 }

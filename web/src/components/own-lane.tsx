@@ -2,17 +2,18 @@
 // if it does not go as the steps describe.
 
 import { useId, useState } from "preact/hooks";
-import { api, toProblem, type Problem, type SessionView } from "../api";
+import { api, toProblem, type Problem, type SessionView, type TimelineEntry } from "../api";
 import { texts } from "../texts";
 import { FailureActions, StartingTool } from "./failure-actions";
 import { IfRefused } from "./if-refused";
 import { AnswerForm, PromptForm } from "./paste-form";
 import { ProblemNote } from "./problem-note";
 import { safeAddress, ToolFailure, UnexpectedAddress } from "./sign-in-parts";
-import { kindOf, SignInSteps, type SignInKind } from "./sign-in-steps";
+import { isLaterPrompt, kindOf, SignInSteps, type SignInKind } from "./sign-in-steps";
 
 interface OwnLaneProps {
   session: SessionView;
+  timeline: readonly TimelineEntry[];
   /** Whether the server does not answer: what needs it is off. */
   is_lost: boolean;
   /** Opens the tab of the remote browser; `null`: the method has none. */
@@ -33,8 +34,8 @@ export function OwnLane(props: OwnLaneProps) {
       <UnexpectedAddress session={session} />
       {is_your_turn ? <ToolFailure session={session} open /> : null}
       <div class={`lane-body ${kind}`}>
-        {situation === "setting_needed" ? (
-          <Setting session={session} is_lost={is_lost} />
+        {situation === "setting_needed" || (is_your_turn && isLaterPrompt(session, props.timeline)) ? (
+          <OneQuestion session={session} is_lost={is_lost} />
         ) : (
           <SignInSteps session={session} kind={kind} is_lost={is_lost} failure={has_failed ? <Failure session={session} is_lost={is_lost} /> : null} />
         )}
@@ -48,12 +49,12 @@ export function OwnLane(props: OwnLaneProps) {
   );
 }
 
-/** The entry without which the tool refuses the account. */
-function Setting({ session, is_lost }: { session: SessionView; is_lost: boolean }) {
+/** What the tool asks after the sign-in itself, e.g. an entry without which it refuses the account. */
+function OneQuestion({ session, is_lost }: { session: SessionView; is_lost: boolean }) {
   const { prompt } = session.sign_in;
   return (
     <fieldset class="setting" disabled={is_lost}>
-      <p class="for-person">{session.for_person.sentence}</p>
+      {session.for_person.situation === "setting_needed" ? <p class="for-person">{session.for_person.sentence}</p> : null}
       {prompt === null ? null : <PromptForm session={session} prompt={prompt} />}
       <FailureActions session={session} />
     </fieldset>

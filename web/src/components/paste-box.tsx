@@ -15,11 +15,13 @@ interface PasteBoxProps {
   button: string;
   /** Hides the text while it is typed. */
   secret?: boolean;
+  /** Whether sending is the next thing to do on the page. */
+  is_primary?: boolean;
   /** Sends the text and returns the message to show. */
   send: (text: string) => Promise<string>;
 }
 
-export function PasteBox({ id, label, hint, button, secret = false, send }: PasteBoxProps) {
+export function PasteBox({ id, label, hint, button, secret = false, is_primary = false, send }: PasteBoxProps) {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState<Problem | null>(null);
   const [message, setMessage] = useState("");
@@ -54,7 +56,7 @@ export function PasteBox({ id, label, hint, button, secret = false, send }: Past
         {hint}
       </p>
       <div class="row">
-        <button type="submit" aria-disabled={text === ""}>
+        <button type="submit" class={is_primary ? "primary" : undefined} aria-disabled={text === ""}>
           {button}
         </button>
         <span role="status" class="muted">

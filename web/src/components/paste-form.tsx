@@ -47,6 +47,7 @@ export function PromptForm({ session, prompt }: { session: SessionView; prompt: 
         hint={known_hints.length === 0 ? texts.prompt_hint : known_hints.join(" ")}
         button={prompt.secret ? texts.send_key : texts.send}
         secret={prompt.secret}
+        is_primary
         send={send(session)}
       />
     </div>
@@ -58,7 +59,7 @@ export function AnswerForm({ session, label }: { session: SessionView; label: st
   const hint = mayEndAtLoopback(session) ? texts.callback_hint : texts.prompt_hint;
   return (
     <div class="paste-form">
-      <PasteBox id="paste-code" label={label} hint={hint} button={texts.send} send={send(session)} />
+      <PasteBox id="paste-code" label={label} hint={hint} button={texts.send} is_primary send={send(session)} />
     </div>
   );
 }

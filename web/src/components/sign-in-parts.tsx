@@ -16,13 +16,35 @@ export function safeAddress(url: string | null): URL | null {
   }
 }
 
+const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"];
+
+/** Whether the address leads to the computer that opens it (RFC 6761, 6.3), so that no other device reaches it. */
+export function isThisComputer(url: URL): boolean {
+  return LOOPBACK_HOSTS.includes(url.hostname) || url.hostname.endsWith(".localhost") || url.hostname.startsWith("127.");
+}
+
 /**
  * Whether the sign-in at this address redirects to a loopback address. The tool listens there inside the machine, so that the user's
  * own browser shows an error page.
  */
 export function redirectsToLoopback(address: string | null): boolean {
   const redirect = safeAddress(safeAddress(address)?.searchParams.get("redirect_uri") ?? null);
-  return redirect !== null && ["localhost", "127.0.0.1", "[::1]"].includes(redirect.hostname);
+  return redirect !== null && LOOPBACK_HOSTS.includes(redirect.hostname);
+}
+
+/** A sentence of the server, in which the page that makes keys of the demo is a link. */
+export function Sentence({ text }: { text: string }) {
+  const [before = "", path, after = ""] = text.split(/(\/demo\/key)(?![\w/])/);
+  if (path === undefined) return <>{text}</>;
+  return (
+    <>
+      {before}
+      <a href={path} target="_blank" rel="noopener">
+        {path}
+      </a>
+      {after}
+    </>
+  );
 }
 
 export function DeviceCode({ code, until }: { code: string; until: string | null }) {
@@ -52,8 +74,9 @@ export function UnexpectedAddress({ session }: { session: SessionView }) {
 
 /** The tool's own text about its failure: folded, unless the tool asks again. */
 export function ToolFailure({ session, open }: { session: SessionView; open: boolean }) {
-  const { failed } = session.sign_in;
-  if (failed === null) return null;
+  const { failed, prompt } = session.sign_in;
+  // The form of a prompt says itself what was not accepted.
+  if (failed === null || (open && prompt !== null && prompt.rejection !== null)) return null;
   return open ? (
     <p class="note" role="alert" data-notice="tool-failed">
       {texts.not_accepted(session.provider_name)} “{failed}”

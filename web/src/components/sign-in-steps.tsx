@@ -2,12 +2,12 @@
 
 import { useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import type { SessionView } from "../api";
+import type { SessionView, TimelineEntry } from "../api";
 import { texts } from "../texts";
 import { CopyButton } from "./copy-button";
 import { AnswerForm, mayEndAtLoopback, PromptForm } from "./paste-form";
 import { fitsQrCode, QrCode } from "./qr-code";
-import { DeviceCode, safeAddress } from "./sign-in-parts";
+import { DeviceCode, isThisComputer, safeAddress } from "./sign-in-parts";
 
 /** How the sign-in ends: the person enters the tool's code at the provider, gives the tool the provider's, or the address of an error page. */
 export type SignInKind = "device_code" | "answer" | "address";
@@ -20,28 +20,34 @@ export function kindOf(session: SessionView): SignInKind {
   return session.lanes.includes("device_code") ? "device_code" : "answer";
 }
 
+/** Whether the tool asks for something after the sign-in itself: the provider's page, its code or the tool's code are done then. */
+export function isLaterPrompt({ sign_in: { prompt, device_code } }: SessionView, timeline: readonly TimelineEntry[]): boolean {
+  if (prompt === null) return false;
+  if (device_code !== null) return true;
+  const start = timeline.findLastIndex((entry) => entry.kind === "cli_started");
+  return timeline.slice(start + 1).some(({ kind, data }) => kind === "pasted" && isAnotherAnswer(data, prompt.id));
+}
+
+/** Whether what was pasted answered another prompt, or was the address of the page after the sign-in. */
+function isAnotherAnswer(data: unknown, prompt: string): boolean {
+  if (typeof data !== "object" || data === null || !("interpreted_as" in data)) return false;
+  if (data.interpreted_as === "callback") return "status" in data && Number(data.status) < 400;
+  return data.interpreted_as === "prompt" && "id" in data && data.id !== prompt;
+}
+
 interface SignInStepsProps {
   session: SessionView;
   kind: SignInKind;
   /** Whether the server does not answer: what needs it is off. */
   is_lost: boolean;
-  /** Takes the place of the second step; the later ones are not shown then. `null`: nothing has failed. */
+  /** Takes the place of the steps. `null`: nothing has failed. */
   failure: ComponentChildren;
 }
 
 export function SignInSteps({ session, kind, is_lost, failure }: SignInStepsProps) {
   const is_your_turn = session.for_person.phase === "your_turn";
+  if (failure !== null) return <>{failure}</>;
   const steps = stepsOf(kind, session, is_lost);
-  if (failure !== null) {
-    return (
-      <ol class={`sign-in-steps ${kind}`}>
-        <StepItem number={1} is_placeholder>
-          {steps[0]?.placeholder}
-        </StepItem>
-        <StepItem number={2}>{failure}</StepItem>
-      </ol>
-    );
-  }
   return (
     <ol class={`sign-in-steps ${kind}`}>
       {steps.map((step, index) => (
@@ -117,6 +123,7 @@ function SignInLink({ session }: { session: SessionView }) {
   const url = is_offered ? safeAddress(session.sign_in.url) : null;
   // A tool that has shown its code or a prompt only: the sentence of its method leads on.
   if (url === null) return <p class="for-person">{session.for_person.sentence}</p>;
+  const is_local = isThisComputer(url);
   return (
     <div class="sign-in-address">
       <div class="row">
@@ -125,13 +132,14 @@ function SignInLink({ session }: { session: SessionView }) {
           <span aria-hidden="true">↗</span>
           <span class="visually-hidden">{texts.in_new_tab}</span>
         </a>
-        {fitsQrCode(url.href) ? (
+        {fitsQrCode(url.href) && !is_local ? (
           <button type="button" class="on-phone" aria-expanded={qr_shown} aria-controls="sign-in-qr" onClick={() => setQrShown(!qr_shown)}>
             {texts.on_your_phone}
           </button>
         ) : null}
         <CopyButton text={url.href} name={texts.copy_address} label={texts.copy_link} />
       </div>
+      {is_local ? <p class="hint not-on-phone">{texts.not_on_phone(url.hostname)}</p> : null}
       <div id="sign-in-qr" hidden={!qr_shown}>
         {qr_shown ? (
           <>

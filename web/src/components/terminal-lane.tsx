@@ -35,13 +35,16 @@ export function TerminalLane({ session, terminal, is_shown, takes_focus }: Termi
       </FocusTrap>
       <div id="terminal-tools" class="terminal-tools">
         <KeysBar target={terminal} of="terminal" openKeyboard={() => terminal.focus()} />
-        <PasteBox
-          id="paste-text"
-          label={texts.paste_into_terminal}
-          hint={texts.paste_into_terminal_hint}
-          button={texts.paste}
-          send={(text) => api.typeText(session.id, text, false).then(() => texts.typed_into_terminal)}
-        />
+        {/* It shows what is typed: a secret has its own field above the terminal. */}
+        {session.sign_in.prompt?.secret === true ? null : (
+          <PasteBox
+            id="paste-text"
+            label={texts.paste_into_terminal}
+            hint={texts.paste_into_terminal_hint}
+            button={texts.paste}
+            send={(text) => api.typeText(session.id, text, false).then(() => texts.typed_into_terminal)}
+          />
+        )}
       </div>
     </>
   );

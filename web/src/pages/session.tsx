@@ -109,6 +109,7 @@ function LiveSession({ session, state, caller, view_only, lanes, desktop, termin
       <ReplacedNotice session={session} />
       <LanesView
         session={session}
+        timeline={state.timeline}
         lanes={lanes}
         desktop={desktop}
         terminal={terminal}

@@ -20,6 +20,7 @@ import { Frame } from "../components/frame";
 import { HealthNote } from "../components/health-note";
 import { IsolationNote } from "../components/isolation-note";
 import { OpenSignIns } from "../components/open-sign-ins";
+import { OtherConnectionsHint } from "../components/operator-hint";
 import { ProblemNote } from "../components/problem-note";
 import { SignedInBrowsers } from "../components/signed-in-browsers";
 import { hasEnded } from "../labels";
@@ -172,6 +173,7 @@ function Connections({ data, onChange }: { data: PageData; onChange: () => void 
       {has_connections ? null : <NothingYet providers={providers} sign_in={sign_in} />}
       <OpenSignIns sessions={sign_ins} is_operator={is_operator} onChange={onChange} />
       <Connected credentials={credentials} providers={providers} sessions={sessions} caller={caller} onChange={onChange} />
+      {is_operator ? <OtherConnectionsHint /> : null}
       <AddTool providers={providers} has_connections={has_connections} is_operator={is_operator} sign_in={sign_in} />
       {is_operator ? (
         <>

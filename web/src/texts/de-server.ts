@@ -162,7 +162,8 @@ const problems: ServerTexts["problems"] = {
   not_ready: "Das ist noch nicht bereit. Bitte versuchen Sie es in einem Moment noch einmal.",
   no_sign_in_url: "Die Anmeldeseite ist noch nicht bekannt. Bitte warten Sie einen Moment.",
   no_prompt: "Das Tool fragt im Augenblick nach nichts, deshalb wurde nichts gesendet.",
-  wrong_answer: "Danach fragt das Tool nicht, deshalb wurde nichts gesendet. Kopieren Sie noch einmal alles.",
+  wrong_answer:
+    "Danach fragt das Tool nicht, deshalb wurde nichts gesendet. Vergleichen Sie es mit dem Hinweis am Feld; ein Code kann mehrere Zeilen haben.",
   wrong_callback: "Diese Adresse gehört zu einer anderen Anmeldung. Kopieren Sie die Adresse, die Ihr Browser am Ende dieser Anmeldung zeigt.",
   callback_expected:
     "Fügen Sie die ganze Adresse der Seite ein, auf der Ihr Browser geendet ist. Sie enthält localhost oder 127.0.0.1.",
@@ -332,15 +333,15 @@ const descriptors: ServerTexts["descriptors"] = {
   "API key": "API-Schlüssel",
   "API key of the Coding Plan": "API-Schlüssel des Coding Plan",
   "API key of the demo": "API-Schlüssel der Demo",
-  "It begins with demo_code_.": "Er beginnt mit demo_code_.",
-  "It begins with demo_key_.": "Er beginnt mit demo_key_.",
+  "It begins with demo_code_ and has 74 characters; it can take two lines.": "Er beginnt mit demo_code_ und hat 74 Zeichen; er kann zwei Zeilen haben.",
+  "It begins with demo_key_ and has 73 characters; it can take two lines.": "Er beginnt mit demo_key_ und hat 73 Zeichen; er kann zwei Zeilen haben.",
   "It has 4 to 30 small letters, digits and hyphens.": "Es hat 4 bis 30 kleine Buchstaben, Ziffern und Bindestriche.",
   "Open the link in your own browser, sign in under any name, and paste the code that the last page shows.":
     "Öffnen Sie den Link in Ihrem eigenen Browser, melden Sie sich unter einem beliebigen Namen an, und fügen Sie den Code ein, den die letzte Seite zeigt.",
   "Open the page in your own browser and enter the code there, under any name.":
     "Öffnen Sie die Seite in Ihrem eigenen Browser, und geben Sie dort den Code unter einem beliebigen Namen ein.",
-  "Paste an API key of the demo: its page /demo/key makes them.":
-    "Fügen Sie einen API-Schlüssel der Demo ein: ihre Seite /demo/key erstellt sie.",
+  "Make an API key on this server's page /demo/key, and paste it here.":
+    "Erstellen Sie einen API-Schlüssel auf der Seite /demo/key dieses Servers, und fügen Sie ihn hier ein.",
   "The project of your workspace account": "Das Projekt Ihres Workspace-Kontos",
   "With a link, in your own browser": "Mit einem Link, in Ihrem eigenen Browser",
   "Choose your account's region in the terminal with the arrow keys and Enter, then paste a ModelStudio API key.": `${REGION}, und fügen Sie dann einen API-Schlüssel von ModelStudio ein.`,

@@ -47,6 +47,7 @@ const texts: Texts = {
   sign_in_at: (host) => `Bei ${host} anmelden`,
   in_new_tab: " in einem neuen Tab",
   on_your_phone: "Mit dem Telefon anmelden",
+  not_on_phone: (host) => `Kein Code für Ihr Telefon: ${host} führt nur auf diesen Computer.`,
   scan: "Scannen Sie das mit der Kamera Ihres Telefons.",
   screen_pixels: "Schärfstes Bild",
   screen_pixels_detail: "Dort ist alles kleiner: Strg und + vergrößern die Seiten.",

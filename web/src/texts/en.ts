@@ -44,6 +44,7 @@ export const en = {
   sign_in_at: (host: string) => `Sign in at ${host}`,
   in_new_tab: " in a new tab",
   on_your_phone: "Sign in on your phone",
+  not_on_phone: (host: string) => `No code for your phone: ${host} leads only to this computer.`,
   scan: "Scan this with your phone's camera.",
   /** A resolution of the remote browser: one of its pixels for each pixel of the screen. */
   screen_pixels: "Sharpest picture",

@@ -118,6 +118,9 @@ async fn connect(agent: &Arc<Agent>, authority: &str, by: EgressBy) -> Result<(C
         let connected = tokio::time::timeout_at(deadline, agent.controller.wait_connected()).await;
         connected.map_err(|_| late("the controller is not connected"))?;
         match ask_gate(agent, authority, by).await {
+            Err(GateError::Restarting) if Instant::now() >= deadline => {
+                return Err(late("the controller is restarting"));
+            }
             Err(GateError::Restarting) => tokio::time::sleep(Duration::from_millis(RESTART_EVERY_MS)).await,
             Err(GateError::Refused(error)) => return Err(error),
             Ok(stream) => return Ok((slot, stream)),
@@ -143,8 +146,7 @@ async fn ask_gate(agent: &Arc<Agent>, authority: &str, by: EgressBy) -> Result<U
     })?;
     let status = response.status();
     if status == StatusCode::OK {
-        let upgraded = hyper::upgrade::on(response).await;
-        return upgraded.map_err(|_| refused(Problem::EgressUnreachable, "the channel broke"));
+        return hyper::upgrade::on(response).await.map_err(|_| GateError::Restarting);
     }
     let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect();
     let body = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body).await;

@@ -7,6 +7,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("serve", &["anteroom serve --demo", "anteroom serve --config anteroom.toml --listen 127.0.0.1:7060"]),
     ("status", &["anteroom status", "anteroom status --json"]),
     ("config check", &["anteroom config check --config anteroom.toml"]),
+    ("config example", &["anteroom config example > anteroom.toml"]),
     ("config show", &["anteroom config show", "anteroom config show --json"]),
     ("webhook list", &["anteroom webhook list"]),
     ("webhook test", &["anteroom webhook test --receiver main"]),
@@ -43,7 +44,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("credentials list", &["anteroom credentials list", "anteroom credentials list --json"]),
     ("credentials show", &["anteroom credentials show crd_01m8nxyvsgd3c01d4n19bvgvn1"]),
     ("credentials check", &["anteroom credentials check crd_01m8nxyvsgd3c01d4n19bvgvn1"]),
-    ("credentials logout", &["anteroom credentials logout crd_01m8nxyvsgd3c01d4n19bvgvn1"]),
+    ("credentials logout", &["anteroom credentials logout crd_01m8nxyvsgd3c01d4n19bvgvn1 --yes"]),
     (
         "credentials delete",
         &[
@@ -79,6 +80,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("image show", &["anteroom image show"]),
     ("image lock", &["anteroom image lock > image/packages.lock"]),
     ("image sbom", &["anteroom image sbom > anteroom.cdx.json"]),
+    ("providers example", &["anteroom providers example > providers/weather.toml"]),
     ("providers list", &["anteroom providers list"]),
     ("providers check", &["anteroom providers check", "anteroom providers check providers/my_tool.toml"]),
     ("providers outdated", &["anteroom providers outdated"]),
@@ -206,6 +208,8 @@ mod tests {
         "completions",
         "man",
         "providers test",
+        "providers example",
+        "config example",
     ];
 
     #[test]

@@ -4,7 +4,7 @@ use crate::unix_time::{UnixMs, format_rfc3339};
 use anteroom_store::{CredentialRow, HealthKind};
 use anteroom_wire::api::CredentialHealth;
 
-const CONFIRMED_AT_SIGN_IN: &str = "The tool confirmed the credential at sign-in.";
+const CONFIRMED: &str = "The tool confirmed the credential when it was stored.";
 
 /// The health at `now` and the reason for it. A credential that expires within `expiring_ms` is expiring.
 pub fn derive_current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
@@ -23,7 +23,7 @@ pub fn derive_current_health(row: &CredentialRow, now: UnixMs, expiring_ms: Unix
             format!("It expires at {}, according to its file.", format_rfc3339(expires_at)),
         ),
         (HealthKind::Valid | HealthKind::Expiring, _) => {
-            (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED_AT_SIGN_IN.to_owned()))
+            (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED.to_owned()))
         }
     }
 }
@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(detail(HealthKind::NeedsAuth, None), "Its output: no.");
         assert_eq!(detail(HealthKind::Valid, None), "Its output: no.");
         assert!(detail(HealthKind::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));
-        assert_eq!(derive_current_health(&row(HealthKind::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
+        assert_eq!(derive_current_health(&row(HealthKind::Valid, None, None), 10, 5).1, CONFIRMED);
     }
 }

@@ -56,8 +56,10 @@ pub struct MachineProcess {
 pub struct TemplateDir {
     /// Its path.
     pub path: PathBuf,
-    /// Hash of the image that it was made from; `None`: the template is unfinished.
+    /// Hash of the image that it was made from; `None`: the template is unfinished or damaged.
     pub image: Option<String>,
+    /// Whether that image exists: a server may be configured to use both.
+    pub image_exists: bool,
     /// Whether a keeper or server holds a lock on it, or a process is making it.
     pub is_in_use: bool,
 }
@@ -83,7 +85,7 @@ pub fn collect_inventory(config: &Config, as_server: bool) -> io::Result<HostInv
         processes: all.iter().filter_map(|process| machine_process(process, &real_run)).collect(),
         receipts: retention::list_files(&config.receipts_dir(), RECEIPT_SUFFIX)?,
         bundles: retention::list_files(&config.bundles_dir(), BUNDLE_SUFFIX)?,
-        templates: templates(&config.cache_dir.join("templates"), &all)?,
+        templates: templates(&config.cache_dir, &all)?,
         open_files: as_server.then(open_files),
         ..HostInventory::default()
     };
@@ -154,21 +156,20 @@ fn sockets(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn templates(dir: &Path, all: &[ProcessEntry]) -> io::Result<Vec<TemplateDir>> {
-    let locked = locked_inodes();
-    let directories = entries(dir)?.into_iter().filter(|path| path.is_dir());
+fn templates(cache_dir: &Path, all: &[ProcessEntry]) -> io::Result<Vec<TemplateDir>> {
+    let (locked, images) = (locked_inodes(), cache_dir.join("images"));
+    let directories = entries(&cache_dir.join("templates"))?.into_iter().filter(|path| path.is_dir());
     let found = directories.map(|path| {
-        let manifest = fs::read(path.join("template.json")).ok();
-        let manifest = manifest.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        let image = manifest.and_then(|manifest| Some(manifest.get("image_hash")?.as_str()?.to_owned()));
+        let image = anteroom_machine::template_image_hash(&path)?;
+        let image_exists = image.as_ref().is_some_and(|image| images.join(image).is_dir());
         let is_locked = fs::metadata(path.join("state")).is_ok_and(|meta| locked.contains(&meta.ino()));
         let text = path.to_string_lossy();
         let is_being_made =
             || all.iter().any(|process| process.arguments.iter().any(|argument| argument.contains(&*text)));
-        let in_use = is_locked || image.is_none() && is_being_made();
-        TemplateDir { path, image, is_in_use: in_use }
+        let is_in_use = is_locked || image.is_none() && is_being_made();
+        Ok(TemplateDir { path, image, image_exists, is_in_use })
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 /// The inodes on which any process holds a lock (proc(5), `locks`). Probing with a lock instead could make another process's

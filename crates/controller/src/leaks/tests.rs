@@ -46,15 +46,17 @@ fn items_without_a_session_are_reported_with_a_remedy() {
 }
 
 #[test]
-fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
+fn a_template_is_kept_while_its_image_exists_or_it_is_in_use() {
     let template = |name: &str, image: Option<&str>, in_use| TemplateDir {
         path: name.into(),
         image: image.map(str::to_owned),
+        image_exists: image == Some("other"),
         is_in_use: in_use,
     };
     let inventory = HostInventory {
         templates: vec![
             template("/t/now", Some("new"), false),
+            template("/t/other", Some("other"), false),
             template("/t/used", Some("old"), true),
             template("/t/old", Some("old"), false),
             template("/t/half", None, false),
@@ -64,7 +66,7 @@ fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
     };
     let expected = ExpectedState { image: Some("new".into()), ..ExpectedState::default() };
     let report = find_leaks(inventory, &expected, &Config::default());
-    assert_eq!(found(&report, "templates"), (5, 3, vec!["rm -r '/t/old'".into(), "rm -r '/t/half'".into()]));
+    assert_eq!(found(&report, "templates"), (6, 4, vec!["rm -r '/t/old'".into(), "rm -r '/t/half'".into()]));
 }
 
 #[test]
@@ -132,4 +134,24 @@ fn inventory_finds_run_directories_sockets_and_open_files() {
     assert_eq!((inventory.run_dirs, inventory.sockets.len()), (vec![(run_dir, Some(id))], 1));
     assert!(inventory.processes.is_empty() && inventory.templates.is_empty());
     assert!(inventory.open_files.unwrap()["socket"] >= 1);
+}
+
+#[test]
+fn a_template_that_no_process_uses_is_no_orphan_while_its_image_exists() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        Config { state_dir: dir.path().join("state"), cache_dir: dir.path().join("cache"), ..Config::default() };
+    let (template, image) = (config.cache_dir.join("templates/0123"), config.cache_dir.join("images/abc"));
+    std::fs::create_dir_all(&template).unwrap();
+    std::fs::create_dir_all(&image).unwrap();
+    let orphans = || {
+        let inventory = inventory::collect_inventory(&config, false).unwrap();
+        let report = find_leaks(inventory, &ExpectedState::default(), &config);
+        report.orphans().map(|orphan| orphan.why.clone()).collect::<String>()
+    };
+    assert!(orphans().starts_with("it is unfinished"), "{}", orphans());
+    std::fs::write(template.join("template.json"), r#"{"manifest": {"image_hash": "abc"}, "files": {}}"#).unwrap();
+    assert_eq!(orphans(), "");
+    std::fs::remove_dir(image).unwrap();
+    assert!(orphans().starts_with("its image was removed"), "{}", orphans());
 }

@@ -11,7 +11,7 @@ pub fn to_provider_view(provider: &Provider, clis: &BTreeMap<String, String>) ->
     let version = clis.get(&provider.cli).cloned();
     let unavailable = if provider.storage_policy == StoragePolicy::Forbidden {
         Some(provider.storage_policy.sentence().to_owned())
-    } else if version.is_none() {
+    } else if version.is_none() && !provider.cli.is_empty() {
         Some(format!("the machine image has no {}", provider.cli))
     } else {
         None

@@ -232,7 +232,8 @@ fn use_entry(tool: &str, event: CredentialUseEvent) -> NewTimelineEntry {
             new_entry(TimelineKind::CredentialChecked, sentence).with_data(data)
         }
         CredentialUseEvent::Completed { code, changed } => {
-            new_entry(TimelineKind::UseCompleted, format!("The command exited with code {code}."))
+            let result = if changed { "the command changed the credential" } else { "the credential is unchanged" };
+            new_entry(TimelineKind::UseCompleted, format!("The use is complete; {result}."))
                 .with_data(json!({ "code": code, "changed": changed }))
         }
     }

@@ -124,6 +124,8 @@ impl<'a> Finding<'a> {
     }
 }
 
+/// What the commands of a remedy have in place of the session's provider.
+const PROVIDER: &str = "PROVIDER";
 /// Timeout for the agent's answer about the sign-in, milliseconds.
 const AGENT_MS_MAX: u64 = 2_000;
 /// Timeout for flushing buffered timeline entries, milliseconds.
@@ -171,7 +173,7 @@ pub async fn diagnose_for(
     let input = DiagnosisInput {
         now_ms: unix_time::now_unix_ms(),
         tool: &tool,
-        cli: provider.map_or("", |provider| provider.cli.as_str()),
+        cli: provider.map_or("", |provider| provider.program()),
         words: provider.map(ToolWords::of).unwrap_or_default(),
         unused_proxy_variable: server_context.gate.unused_proxy_variable(),
         row: &row,
@@ -239,7 +241,7 @@ pub fn evaluate(input: &DiagnosisInput<'_>) -> Diagnosis {
         at: unix_time::format_rfc3339(input.now_ms),
         verdict: finding.verdict,
         sentence: finding.sentence,
-        remedy: finding.verdict.remedy().to_owned(),
+        remedy: finding.verdict.remedy().replace(PROVIDER, input.row.provider.as_str()),
         evidence: entries.into_iter().map(evidence).collect(),
         chain: causal_chain::causal_chain(input, &timeline, finding.verdict),
     }

@@ -26,7 +26,7 @@ pub(super) async fn cause_of(context: &SessionContext, row: &SessionRow) -> Opti
             let input = DiagnosisInput {
                 now_ms: unix_time::now_unix_ms(),
                 tool: "",
-                cli: provider.map_or("", |provider| provider.cli.as_str()),
+                cli: provider.map_or("", |provider| provider.program()),
                 words: provider.map(ToolWords::of).unwrap_or_default(),
                 unused_proxy_variable: None,
                 row,

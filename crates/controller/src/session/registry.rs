@@ -1,6 +1,7 @@
 //! The table of sessions that run on this server.
 
 use super::{active_session::ActiveSession, changes::SessionChanges};
+use anteroom_egress::MachineEgressGate;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{MachineId, SessionId};
 use parking_lot::{Mutex, MutexGuard};
@@ -40,6 +41,19 @@ impl SessionRegistry {
     /// The session whose current machine this is.
     pub fn by_machine(&self, machine: &MachineId) -> Option<Arc<ActiveSession>> {
         self.sessions().values().find(|session| session.borrow_state().machine_id() == Some(machine)).cloned()
+    }
+
+    /// Waits until the machine's session runs on this server with its egress gate.
+    pub async fn wait_egress_gate(&self, machine: &MachineId) -> MachineEgressGate {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let gate = self.by_machine(machine).and_then(|session| session.egress_gate.get().cloned());
+            if let Some(gate) = gate {
+                return gate;
+            }
+            // The sender is a part of this registry.
+            let _ = changes.changed().await;
+        }
     }
 
     /// The session whose current machine's agent has this token.

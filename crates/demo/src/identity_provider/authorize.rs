@@ -116,7 +116,11 @@ pub(super) async fn submit_sign_in_form(State(idp): State<Arc<DemoIdp>>, body: B
     let Some(request) = state.pages.get(&form.request).cloned() else { return expired() };
     let client = request.client.clone();
     if Account::of(name) == Account::WrongPassword {
-        return pages::render_sign_in_page(&form.request, &client, Some("The password is wrong. Try again."));
+        return pages::render_sign_in_page(
+            &form.request,
+            &client,
+            Some("The password is wrong, because this name asks for that. Try again with another name."),
+        );
     }
     let key = random_token("");
     let request = AuthorizationRequest { name: Some(name.to_owned()), ..request };

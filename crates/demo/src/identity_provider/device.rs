@@ -137,7 +137,10 @@ pub(super) async fn submit_device_form(State(idp): State<Arc<DemoIdp>>, body: By
         return pages::render_device_page(&form.user_code, Some("A name has 1 to 100 printable characters."));
     }
     if Account::of(&form.name) == Account::WrongPassword {
-        return pages::render_device_page(&form.user_code, Some("The password is wrong. Try again."));
+        return pages::render_device_page(
+            &form.user_code,
+            Some("The password is wrong, because this name asks for that. Try again with another name."),
+        );
     }
     let Some(decision) = form.decision else {
         return pages::render_device_consent_page(&code, &client, form.name.trim());

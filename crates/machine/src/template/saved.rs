@@ -83,7 +83,7 @@ pub(crate) async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::template_image_hash, *};
     use std::os::unix::fs::FileExt;
 
     #[tokio::test]
@@ -109,5 +109,18 @@ mod tests {
             assert!(saved.verify(dir.path(), &verified).is_ok());
         }
         assert_eq!(SavedTemplate::find(dir.path(), &"another".to_owned(), &verified).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_hash_of_the_image_is_read_from_the_file_of_a_complete_template() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(template_image_hash(dir.path()).unwrap(), None);
+        for name in ["ram", "state"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        let manifest = serde_json::json!({ "image_hash": "abc" });
+        let saved = SavedTemplate::of_files(dir.path(), ["ram", "state"], &manifest).await.unwrap();
+        fs::write(dir.path().join(MANIFEST_FILE), serde_json::to_vec(&saved).unwrap()).unwrap();
+        assert_eq!(template_image_hash(dir.path()).unwrap().as_deref(), Some("abc"));
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::app::{App, AppParts};
 use anteroom_controller::{api_error::ApiError, session::request_rates::MachineRequest};
+use anteroom_egress::MachineEgressGate;
 use anteroom_machine::{BoxBody, ControllerService};
 use anteroom_wire::{
     MachineId, Problem,
@@ -22,8 +23,13 @@ use hyper::body::Incoming;
 use std::{
     convert::Infallible,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
+use tokio::time::timeout;
 use tower::ServiceExt;
+
+/// How long a request of a machine waits until its session is resumed, milliseconds.
+const ADOPTION_MS_MAX: u64 = 20_000;
 
 /// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
 /// owns the machines that hold this service.
@@ -64,15 +70,24 @@ fn routes(app: App) -> Router {
 }
 
 async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> Response<BoxBody> {
-    let gate = app.sessions.by_machine(machine).and_then(|session| session.egress_gate.get().cloned());
-    match gate {
-        Some(gate) => {
+    match gate_of(app, machine).await {
+        Ok(gate) => {
             let (parts, body) = gate.serve_connect(request).await.into_parts();
             Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
         }
-        None => {
-            let error = ApiError::new(Problem::EgressDenied, "this machine belongs to no session");
-            boxed(ErrorResponse(error).into_response())
+        Err(error) => boxed(ErrorResponse(error).into_response()),
+    }
+}
+
+/// The gate of the machine's session. A server that starts connects to its machines before it resumes their sessions, so a request waits
+/// for that; one that meets a server that stops is sent again by its machine.
+async fn gate_of(app: &App, machine: &MachineId) -> Result<MachineEgressGate, ApiError> {
+    let limit = Duration::from_millis(ADOPTION_MS_MAX);
+    tokio::select! {
+        biased;
+        () = app.stop.cancelled() => Err(Problem::ShuttingDown.into()),
+        gate = timeout(limit, app.sessions.wait_egress_gate(machine)) => {
+            gate.map_err(|_| ApiError::new(Problem::EgressTimeout, "this machine belongs to no session"))
         }
     }
 }

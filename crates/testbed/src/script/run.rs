@@ -78,6 +78,7 @@ impl Tool {
                 let status = connect(&authority).await.unwrap_or_else(|error| format!("{error:#}"));
                 print(&format!("CONNECT {authority}: {status}\n"))?;
             }
+            Step::ProxyConnectUntil { authority, path } => connect_until(&authority, &self.home.join(path)).await?,
             Step::TlsGet { authority } => return print_tls_answer(&authority).await,
             Step::HttpGet { url } => {
                 let status = match reqwest::get(&url).await {
@@ -177,6 +178,23 @@ async fn get_over_socket(socket: &Path, path: &str) -> anyhow::Result<String> {
 async fn connect(authority: &str) -> anyhow::Result<String> {
     let status_line = async { anyhow::Ok(open_tunnel(authority).await?.1) };
     timeout(Duration::from_millis(PROXY_MS_MAX), status_line).await?
+}
+
+/// Requests connections until the file exists.
+async fn connect_until(authority: &str, path: &Path) -> anyhow::Result<()> {
+    let (mut opened, mut requested, mut other) = (0, 0, None);
+    while !path.exists() {
+        let status = connect(authority).await.unwrap_or_else(|error| format!("{error:#}"));
+        requested += 1;
+        if status.contains(" 200 ") {
+            opened += 1;
+        } else {
+            other = other.or(Some(status));
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    print(&format!("CONNECTED {authority}: {opened} of {requested} {}\n", other.unwrap_or_default()))?;
+    Ok(())
 }
 
 /// The stream after the proxy's answer to a `CONNECT`, and its status line.

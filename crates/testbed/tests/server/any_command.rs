@@ -1,11 +1,15 @@
 //! Tools without a built-in provider: the documented example for any command works, and a provider whose tool is not in the image is
 //! listed with the reason.
 
-use crate::Flags;
-use anteroom_testbed::{TestConfig, TestServer};
+use crate::{
+    Flags,
+    command_line::{run_cli, text},
+};
+use anteroom_testbed::{Script, ScriptedProvider, TestConfig, TestServer, plain_process::built_program};
 use anteroom_wire::api::SessionStatus;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use tokio::process::Command;
 
 /// Opens a URL, waits for `go` and writes its file in two writes, as tools do.
 const ACME: &str = r#"#!/bin/sh
@@ -71,4 +75,66 @@ async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_can
         assert_eq!(rejected.code, "provider_unavailable", "{id}");
     }
     server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn script_of_the_settings_files_needs_no_tool_in_the_image() {
+    let flags = Flags::new();
+    flags.set("go");
+    let script = ACME.replace("GO", &flags.path("go").display().to_string());
+    let provider = ScriptedProvider::new("acme_script", Script::new([]))
+        .without_descriptor_key("cli")
+        .with_descriptor_key("argv", json!(["sh", ".local/bin/acme", "login"]))
+        .with_descriptor_key("settings_files", json!([{ "path": ".local/bin/acme", "content": script }]))
+        .with_descriptor_key(
+            "credential",
+            json!({ "paths": [".config/acme/credentials"], "format": "text", "text_matches": "token" }),
+        );
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
+    let listed = text(&run_cli(&server, &["providers", "list", "--json"]).await.stdout);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let view = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "acme_script").unwrap();
+    assert!(view["available"] == true && view["version"].is_null(), "{view}");
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("acme_script").await.unwrap().session.id;
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
+    assert_eq!(lease.files[0].content.expose(), b"token=one\n");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// What the command prints, and whether it succeeded.
+async fn anteroom(dir: &Path, arguments: &[&str]) -> (String, String, bool) {
+    let mut command = Command::new(built_program("anteroom").unwrap());
+    command.env_clear().current_dir(dir).args(arguments);
+    let output = command.output().await.unwrap();
+    (text(&output.stdout), text(&output.stderr), output.status.success())
+}
+
+#[tokio::test]
+async fn printed_examples_are_valid_and_a_file_is_checked_although_the_configuration_is_not_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let save = |name: &str, content: &str| fs::write(dir.path().join(name), content).unwrap();
+    let (descriptor, _, printed) = anteroom(dir.path(), &["providers", "example"]).await;
+    assert!(printed && descriptor == example(), "{descriptor}");
+    save("any_command.toml", &descriptor);
+    let (config, _, printed) = anteroom(dir.path(), &["config", "example"]).await;
+    assert!(printed);
+    save("anteroom.toml", &config);
+    for check in [
+        &["providers", "check", "any_command.toml", "--config", "anteroom.toml"][..],
+        &["config", "check", "--config", "anteroom.toml"],
+    ] {
+        let (out, err, valid) = anteroom(dir.path(), check).await;
+        assert!(valid, "{out}{err}");
+    }
+    save("wrong.toml", &descriptor.replace("argv = ", "arg = "));
+    save("anteroom.toml", "no_such_setting = 1\n");
+    let (out, err, valid) =
+        anteroom(dir.path(), &["providers", "check", "wrong.toml", "--config", "anteroom.toml"]).await;
+    assert!(!valid && out.contains("wrong.toml") && out.contains("arg"), "{out}{err}");
+    assert!(err.contains("no_such_setting"), "{out}{err}");
+    let (out, err, valid) =
+        anteroom(dir.path(), &["providers", "check", "any_command.toml", "--config", "anteroom.toml"]).await;
+    assert!(!valid && out.contains("any_command: valid") && err.contains("no_such_setting"), "{out}{err}");
 }

@@ -160,8 +160,13 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
 #[tokio::test]
 async fn logout_runs_at_the_provider_and_marks_the_credential_needs_auth() {
     let (flags, server, id) = start_with_credential("").await;
-    let (code, stdout, _) = run_cli_text(&server, &["credentials", "logout", &id]).await;
+    let (code, _, stderr) = run_cli_text(&server, &["credentials", "logout", &id]).await;
+    assert!(code == Some(1) && stderr.contains("add --yes") && !flags.path("revoked").exists(), "{stderr}");
+    let (code, stdout, _) = run_cli_text(&server, &["credentials", "logout", &id, "--yes"]).await;
     assert_eq!((code, stdout.contains("Signed out at the provider")), (Some(0), true), "{stdout}");
+    assert_eq!(stdout.matches("exited with code 0").count(), 1, "{stdout}");
+    let (_, stdout, _) = run_cli_text(&server, &["credentials", "show", &id]).await;
+    assert!(stdout.lines().all(|line| !line.trim_start().starts_with("user")), "{stdout}");
     assert!(flags.path("revoked").exists(), "the logout reached the provider");
     let found = credential_meta(&server, &id).await;
     assert_eq!(found.health, CredentialHealth::NeedsAuth);

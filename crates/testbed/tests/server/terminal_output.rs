@@ -73,7 +73,7 @@ async fn deleting_asks_on_a_terminal_and_needs_yes_without_one() {
     }
     let delete = ["credentials", "delete", &id];
     let (code, screen) = run_on_terminal(&server, 120, &delete, b"n\n").await;
-    assert_eq!((code, screen.contains("nothing was deleted")), (Some(1), true), "{screen}");
+    assert_eq!((code, screen.contains("nothing was changed")), (Some(1), true), "{screen}");
     assert_eq!(server.backend_client().unwrap().list_credentials().await.unwrap().credentials.len(), 1);
     let (code, screen) = run_on_terminal(&server, 120, &delete, b"y\n").await;
     assert_eq!((code, screen.contains("was deleted")), (Some(0), true), "{screen}");

@@ -164,6 +164,12 @@ impl Provider {
         Some(chosen)
     }
 
+    /// The name of the tool, or of the program that runs instead.
+    pub fn program(&self) -> &str {
+        let program = self.argv.first().map_or("", String::as_str);
+        if self.cli.is_empty() { program } else { &self.cli }
+    }
+
     /// The part of the descriptor that an agent with these capabilities needs. Agents of earlier images reject keys that they do not know.
     #[must_use]
     pub fn for_agent(&self, capabilities: &[GuestText]) -> Self {
@@ -178,6 +184,7 @@ impl Provider {
             credential.companions.push(path.to_owned());
         }
         Self {
+            cli: self.program().to_owned(),
             npm_package: None,
             sign_in_hosts: Vec::new(),
             without_account: false,

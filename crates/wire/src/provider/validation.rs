@@ -94,7 +94,7 @@ impl ErrorList {
 
     fn check_provider(&mut self, provider: &Provider) {
         self.require(!provider.name.trim().is_empty(), || "name is empty".to_owned());
-        self.require(!provider.cli.trim().is_empty(), || "cli is empty".to_owned());
+        self.require(provider.cli.is_empty() || !provider.cli.trim().is_empty(), || "cli is blank".to_owned());
         self.require(provider.npm_package.as_deref().is_none_or(is_npm_package), || {
             "npm_package is not the name of a package: expected name or @scope/name without a version".to_owned()
         });

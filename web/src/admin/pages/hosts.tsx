@@ -73,11 +73,14 @@ export function HostsPage({ query }: { query: URLSearchParams }) {
               </div>
               {host.grantable ? <GrantButton key={host.newest} session={host.newest} host={host.host} /> : null}
               {host.descriptor_change === null ? (
-                <p class="muted">The host is allowed and was not reached: check this host's connection and name server.</p>
+                <p class="muted">The host is allowed and was not reached: check this host's connection and name server, or its address in egress.overrides.</p>
               ) : (
                 <details>
                   <summary>Allow it for {host.provider}</summary>
-                  <p>Put this into the server's configuration and restart the server. Only allow hosts that the tool needs.</p>
+                  <p>
+                    Put this into the server's configuration and reload it (<code>systemctl reload anteroom</code>, or SIGHUP): it counts
+                    for new sessions. Only allow hosts that the tool needs.
+                  </p>
                   <pre class="change" tabIndex={0}>{host.descriptor_change}</pre>
                   <CopyButton text={host.descriptor_change} name="configuration" />
                 </details>

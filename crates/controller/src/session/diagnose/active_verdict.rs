@@ -198,7 +198,7 @@ fn waiting_for_user<'a>(
     supervisor: &SupervisorSnapshot,
 ) -> Finding<'a> {
     let viewers = match supervisor.desktop_viewers {
-        0 => "no viewer is connected".to_owned(),
+        0 => "no page shows its desktop".to_owned(),
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),
     };

@@ -33,8 +33,9 @@ pub(super) fn find_cause_of_exit<'a>(
             (Verdict::EgressProxy, format!("which is allowed but not through this server's proxy: {answer}"))
         }
         (None, None) => {
-            let hint = proxy_hint(input);
-            (Verdict::EgressUnreachable, format!("which is allowed but could not be reached from this host{hint}"))
+            let (hint, why) = (proxy_hint(input), failure_clause(&requests));
+            let because = format!("which is allowed but could not be reached from this host{hint}{why}");
+            (Verdict::EgressUnreachable, because)
         }
     };
     let at = requests.first().map(|entry| format_time(entry)).unwrap_or_default();
@@ -112,6 +113,12 @@ fn proxy_answer(requests: &[&TimelineRow]) -> Option<String> {
     Some(quote(data_text(by_proxy, "detail")))
 }
 
+/// Why the last of these requests failed, as the gate says it, as a clause.
+fn failure_clause(requests: &[&TimelineRow]) -> String {
+    let detail = requests.iter().rev().map(|entry| data_text(entry, "detail")).find(|detail| !detail.is_empty());
+    detail.map_or_else(String::new, |detail| format!(": {detail}"))
+}
+
 /// That the environment names a proxy that is not used, as a clause.
 fn proxy_hint(input: &DiagnosisInput<'_>) -> String {
     let clause = |variable| {
@@ -144,9 +151,10 @@ pub(super) fn find_unreachable<'a>(input: &DiagnosisInput<'_>, timeline: &Timeli
         return Some(Finding::new(Verdict::EgressProxy, sentence, unreachable));
     }
     let sentence = format!(
-        "None of the allowed hosts that were requested could be reached from this host{} ({}); {} waits.",
+        "None of the allowed hosts that were requested could be reached from this host{} ({}){}; {} waits.",
         proxy_hint(input),
         format_list(&names),
+        failure_clause(&unreachable),
         input.tool
     );
     Some(Finding::new(Verdict::EgressUnreachable, sentence, unreachable))

@@ -94,7 +94,7 @@ pub(super) fn waiting_for_user_finding<'a>(
         None => "its desktop has not been opened yet".to_owned(),
     };
     let viewers = match supervisor.desktop_viewers {
-        0 => "no viewer is connected".to_owned(),
+        0 => "no page shows its desktop".to_owned(),
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),
     };

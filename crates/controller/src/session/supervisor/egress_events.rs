@@ -24,6 +24,7 @@ pub(super) fn open_egress_gate(server_context: &ServerContext, session: &Arc<Act
     );
     // A session has one supervisor, so this is set once.
     let _ = session.egress_gate.set(gate);
+    session.notify_subscribers();
     closed.drop_guard()
 }
 

@@ -332,3 +332,17 @@ fn killed_and_crashing_programs_are_reported_with_details() {
     let found = low(Case::running()).diagnosis();
     assert!(found.sentence.contains("40 MiB") && found.sentence.contains("12 %"), "{}", found.sentence);
 }
+
+#[test]
+fn an_unreachable_host_is_named_with_its_cause_and_the_command_that_checks_its_provider() {
+    let detail =
+        "connect to login.example at 127.0.x.x (1 tried): Connection refused; its address is from egress.overrides";
+    let failed = json!({ "host": "login.example", "port": 443, "reason": "egress_unreachable", "detail": detail });
+    let waits = || Case::running().entry(TimelineKind::EgressDenied, failed.clone());
+    for case in [waits(), waits().exited(1, &["cannot connect to login.example"])] {
+        let found = case.diagnosis();
+        assert_eq!(found.verdict, Verdict::EgressUnreachable);
+        assert!(found.sentence.contains("login.example:443") && found.sentence.contains(detail), "{}", found.sentence);
+        assert!(found.remedy.contains("`anteroom doctor --network scripted`"), "{}", found.remedy);
+    }
+}

@@ -82,7 +82,7 @@ export function stepsOf(session: SessionView, times: StartTimes): Step[] | null 
   const names = [
     current > COMPUTER ? texts.computer_ready(times.computer_ms) : texts.computer_starting,
     current > TOOL ? texts.tool_started(session.provider_name, times.tool_ms) : texts.tool_starting(session.provider_name),
-    uses_credential ? texts.use_running : current > PERSON ? texts.signed_in_step : has_failed ? texts.sign_in_step : texts.waiting_for_you_step,
+    uses_credential ? texts.use_running : session.for_person.situation === "checking" ? session.for_person.title : current > PERSON ? texts.signed_in_step : has_failed ? texts.sign_in_step : texts.waiting_for_you_step,
     current > SAVING ? texts.saved_step : texts.saving_step,
   ];
   return names.map((name, index) => {

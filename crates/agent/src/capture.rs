@@ -6,3 +6,4 @@ pub(crate) mod deliver;
 mod file_watch;
 mod rejection;
 pub(crate) mod status_command;
+mod written_files;

@@ -158,6 +158,9 @@ impl SignInDisplay {
             is_trouble.then(|| format!("{}. {}", for_person.title.trim_end_matches('.'), for_person.sentence));
         if let Some(text) = trouble.as_ref().filter(|_| trouble != self.trouble) {
             print_line(format_args!("  → {text}"));
+            if for_person.situation == Situation::NotSaved {
+                print_line(format_args!("  → The cause: anteroom diagnose {}", view.id));
+            }
         }
         self.trouble = trouble;
         let is_open =

@@ -91,7 +91,7 @@ verdicts! {
     /// The tool ended with an error.
     CliFailed = "cli_failed", "Read the tool's last lines; then request another machine to start it again.", "{tool} stopped with an error.";
     /// The tool ended without an error and without a credential.
-    CliExitedWithoutCredential = "cli_exited_without_credential", "Request another machine and sign in before the tool is closed.", "{tool} was closed before you were signed in.";
+    CliExitedWithoutCredential = "cli_exited_without_credential", "Request another machine and sign in before the tool is closed; if it was signed in, compare the provider's `credential.paths` with where the tool writes.", "{tool} was closed before you were signed in.";
     /// The tool failed after its access to a host was denied.
     EgressDenied = "egress_denied", "Add the name to the provider's egress list if the tool needs it, then start a new session.", "{tool} needed an address that is not allowed here.";
     /// Allowed hosts cannot be reached from this host.
@@ -102,6 +102,8 @@ verdicts! {
     UnknownAuthority = "unknown_authority", "If a proxy inspects TLS here, add the certificate of its authority to egress.extra_ca_files and restart the server; `anteroom doctor --network PROVIDER` names the authority of each host.", "The connection of {tool} to the Internet could not be trusted here.";
     /// A file appeared that does not have this provider's credential format.
     CredentialInvalidFormat = "credential_invalid_format", "Finish the sign-in; if it is finished, the tool's version may write another format: compare the provider's `required` keys.", "{tool} saved your sign-in in a form that is not known here.";
+    /// The tool reported that it is signed in, and no file appeared where the provider's credential is expected.
+    CredentialNotFound = "credential_not_found", "Compare the provider's `credential.paths` with where the tool writes.", "{tool} finished, but your sign-in was not found where it was expected.";
     /// The tool's status command reports that it is not signed in.
     CredentialNotConfirmed = "credential_not_confirmed", "Finish the sign-in; if it is finished, compare the provider's `status_argv` and `status_matches` with the tool's version.", "{tool} did not confirm that you are signed in.";
     /// The guest's kernel killed a program because it ran out of memory.

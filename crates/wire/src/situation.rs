@@ -45,6 +45,10 @@ situations! {
     // The sign-in.
     /// The person must act.
     YourTurn = "your_turn", YourTurn, "Your turn", "{instruction}", "{instruction}";
+    /// The tool has shown an address and no code that its descriptor's rule finds.
+    CodeInTerminal = "code_in_terminal", YourTurn, "The code is in the terminal", "{tool} shows the code in its terminal. Open the terminal and copy the code from there.", "{tool} has shown no text that the method's sign_in.code matches: read the code in the terminal, and compare the rule with it.";
+    /// The tool has the person's answer and has not reacted yet.
+    Checking = "checking", Working, "{tool} is checking…", "{tool} is checking what you sent. Please keep this page open.", "Wait a moment: {tool} is checking the answer that it got.";
     /// The machine's browser has not shown the page of the sign-in yet, and only it can show it.
     PageOpening = "page_opening", Working, "Opening the sign-in page…", "The remote browser is opening a page of {host}.", "Wait a moment: the machine's browser is opening a page of {host}.";
     /// The machine's browser cannot reach an allowed host of the sign-in.
@@ -61,8 +65,8 @@ situations! {
     Saving = "saving", Working, "You are signed in. Saving it…", "Please keep this page open for a moment.", "Wait a moment: {tool} is signed in and its credential is being stored.";
     /// The delivery of the credential is repeated after an error.
     SavingDelayed = "saving_delayed", NeedsAttention, "You are signed in. Saving it takes longer than usual…", "Nothing is lost. Please keep this page open.", "Wait: {tool} is signed in, and the delivery of its credential is repeated. The diagnosis has the error.";
-    /// The credential was rejected.
-    NotSaved = "not_saved", Failed, "Your sign-in could not be saved", "Try again, or tell {owner}.", "The credential of {tool} was rejected. The diagnosis has the reason.";
+    /// The tool is signed in, and no credential was found, or it was rejected.
+    NotSaved = "not_saved", Failed, "Your sign-in could not be saved", "{tool} took your sign-in, but it could not be saved here. Tell {owner}.", "{tool} is signed in, but its credential was not found, not confirmed or rejected. The diagnosis has the reason.";
     /// The tool is signed in, and its credential stays in the machine.
     KeptInMachine = "kept_in_machine", Connected, "You are signed in", "Your sign-in stays on this temporary computer and is deleted with it. Press Stop when you are done.", "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine.";
     /// An allowed host of the provider cannot be reached.
@@ -71,8 +75,12 @@ situations! {
     HostDenied = "host_denied", Failed, "{tool} could not connect", "{tool} needs an address that is not allowed here. Tell {owner}.", "{tool} failed after its access to {host} was denied. Add the name to the provider's egress list if the tool needs it.";
     /// The person declined at the provider.
     Declined = "declined", NeedsAttention, "Not allowed", "You chose not to allow access. Try again if that was a mistake.", "The user declined at the provider. Start {tool} again to repeat the sign-in.";
+    /// The provider does not let the account sign in by this method.
+    AccountRefused = "account_refused", NeedsAttention, "Not possible with this account", "{tool} does not let this account sign in this way. Another way or another account may work.", "The provider does not let this account sign in by this method; the tool's last lines have its words. Choose another sign-in method or another account.";
+    /// The code of the sign-in was wrong, used before, or not used in time.
+    CodeExpired = "code_expired", NeedsAttention, "The code is no longer valid", "{tool} did not accept the code, or its time is up. Get a new code.", "The code of the sign-in is not valid, or no longer valid. Start {tool} again for a new one.";
     /// The tool shows that the sign-in failed.
-    SignInFailed = "sign_in_failed", NeedsAttention, "The sign-in did not work", "{tool} did not accept the sign-in. Try again, or choose another way.", "{tool} reports that the sign-in failed. Start it again, or choose another sign-in method.";
+    SignInFailed = "sign_in_failed", NeedsAttention, "The sign-in did not work", "{tool} did not accept the sign-in. Try again.", "{tool} reports that the sign-in failed. Start it again, or choose another sign-in method.";
     /// The tool ended before the sign-in was finished.
     ToolEnded = "tool_ended", NeedsAttention, "The sign-in stopped", "The sign-in stopped before it finished.", "{tool} has ended. Start it again, or choose another sign-in method.";
     /// The tool cannot be started.

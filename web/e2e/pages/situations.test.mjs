@@ -248,3 +248,88 @@ test("a waiting session shows its place and not its end", async () => {
     await shoot("situation-queued");
   });
 });
+
+test("a sign-in that could not be saved is not claimed to be, and has a number to report", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page } = scene;
+    const situation = /** @type {Situation} */ ({
+      situation: "not_saved",
+      phase: "failed",
+      title: "Your sign-in could not be saved",
+      sentence: "Codex took your sign-in, but it could not be saved here. Tell Acme.",
+      actions: ["restart_tool", "change_method"],
+    });
+    for (const lanes of /** @type {const} */ ([["device_code", "terminal"], ["terminal"]])) {
+      const id = await openSituation(scene, situation, { lanes: [...lanes] });
+      await page.waitForSelector(`[data-report="${id}"]`);
+      const text = (await page.textContent(".next-action")) ?? "";
+      assert.match(text, /could not be saved here\. Tell Acme\./);
+      assert.doesNotMatch((await page.textContent("main")) ?? "", /Checking your sign-in|You are signed in/);
+      assert.deepEqual(await accessibilityFaults(page), []);
+    }
+  });
+});
+
+test("a refused account is led to another way first, an expired code to a new one", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page } = scene;
+    await openSituation(
+      scene,
+      {
+        situation: "account_refused",
+        phase: "needs_attention",
+        title: "Not possible with this account",
+        sentence: "Codex does not let this account sign in this way. Another way or another account may work.",
+        actions: ["change_method", "restart_tool"],
+      },
+      { methods: CODEX_METHODS },
+    );
+    const buttons = page.locator(".failure-actions button");
+    assert.deepEqual(await buttons.evaluateAll((found) => found.map((button) => [button.dataset.action, button.classList.contains("primary")])), [
+      ["another-way", true],
+      ["try-again", false],
+    ]);
+    await openSituation(scene, {
+      situation: "code_expired",
+      phase: "needs_attention",
+      title: "The code is no longer valid",
+      sentence: "Codex did not accept the code, or its time is up. Get a new code.",
+      actions: ["restart_tool"],
+    });
+    assert.deepEqual(await buttons.allTextContents(), ["Get a new code"]);
+  });
+});
+
+test("a code that was not recognized leads to the terminal, and an answer that is checked asks for nothing", async () => {
+  await runScene({}, async (scene) => {
+    const { page } = scene;
+    const url = "https://auth.openai.com/codex/device";
+    await openSituation(
+      scene,
+      {
+        situation: "code_in_terminal",
+        phase: "your_turn",
+        title: "The code is in the terminal",
+        sentence: "Codex shows the code in its terminal. Open the terminal and copy the code from there.",
+        actions: ["use_terminal", "open_link"],
+      },
+      { lanes: ["device_code", "terminal"], sign_in: signIn({ url }) },
+    );
+    assert.equal(await page.locator(".blank-code").count(), 0);
+    await page.click("[data-action=use-terminal]");
+    await page.waitForSelector("#tab-terminal[aria-selected=true]");
+    await openSituation(
+      scene,
+      {
+        situation: "checking",
+        phase: "working",
+        title: "Codex is checking…",
+        sentence: "Codex is checking what you sent. Please keep this page open.",
+        actions: [],
+      },
+      { lanes: ["link", "terminal"], sign_in: signIn({ url }) },
+    );
+    assert.equal(await page.locator(".paste-box").count(), 0);
+    assert.match((await page.textContent(".waiting-line")) ?? "", /checking what you sent/);
+  });
+});

@@ -53,7 +53,7 @@ export function TryAgainButton({ session, is_primary = true }: { session: Sessio
   return (
     <>
       <button type="button" class={is_primary ? "primary" : undefined} disabled={busy} data-action="try-again" onClick={start}>
-        {texts.try_again}
+        {session.for_person.situation === "code_expired" ? texts.new_code : texts.try_again}
       </button>
       {problem === null ? null : <ProblemNote problem={problem} />}
     </>
@@ -62,14 +62,17 @@ export function TryAgainButton({ session, is_primary = true }: { session: Sessio
 
 export function FailureActions({ session }: { session: SessionView }) {
   const [methods_shown, setMethodsShown] = useState(false);
-  const has_other = session.for_person.actions.includes("change_method");
+  const { actions } = session.for_person;
+  const has_other = actions.includes("change_method");
+  const is_other_first = actions[0] === "change_method";
   return (
     <>
       <div class="row failure-actions">
-        <TryAgainButton session={session} />
+        {is_other_first ? null : <TryAgainButton session={session} />}
         {has_other ? (
           <button
             type="button"
+            class={is_other_first ? "primary" : undefined}
             aria-expanded={methods_shown}
             aria-controls="other-methods"
             data-action="another-way"
@@ -78,6 +81,7 @@ export function FailureActions({ session }: { session: SessionView }) {
             {texts.another_way}
           </button>
         ) : null}
+        {is_other_first ? <TryAgainButton session={session} is_primary={false} /> : null}
       </div>
       {has_other ? (
         <div id="other-methods" hidden={!methods_shown}>

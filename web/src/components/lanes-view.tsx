@@ -61,9 +61,13 @@ export function LanesView(props: LanesViewProps) {
   const may_use_desktop = tabs.includes("desktop") && session.for_person.actions.includes("use_desktop");
   const openDesktop = may_use_desktop ? () => select("desktop", false) : null;
   const openOwn = tabs.includes("own") ? () => select("own", false) : null;
+  const openTerminal = tabs.includes("terminal") ? () => select("terminal", true) : null;
   const panel = (tab: LaneTab) => {
     const is_shown = open.tab === tab;
-    if (tab === "own") return is_shown ? <OwnLane session={session} timeline={props.timeline} is_lost={is_lost} openDesktop={openDesktop} /> : null;
+    if (tab === "own") {
+      const own = { session, timeline: props.timeline, is_lost, openDesktop, openTerminal };
+      return is_shown ? <OwnLane {...own} /> : null;
+    }
     const lane =
       tab === "desktop"
         ? desktop && <desktop.Lane session={sessionIn(tab, session)} desktop={desktop.desktop} is_shown={is_shown} />

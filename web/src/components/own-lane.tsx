@@ -18,6 +18,8 @@ interface OwnLaneProps {
   is_lost: boolean;
   /** Opens the tab of the remote browser; `null`: the method has none. */
   openDesktop: (() => void) | null;
+  /** Opens the tab of the terminal; `null`: the method has none. */
+  openTerminal: (() => void) | null;
 }
 
 export function OwnLane(props: OwnLaneProps) {
@@ -37,7 +39,13 @@ export function OwnLane(props: OwnLaneProps) {
         {situation === "setting_needed" || (is_your_turn && isLaterPrompt(session, props.timeline)) ? (
           <OneQuestion session={session} is_lost={is_lost} />
         ) : (
-          <SignInSteps session={session} kind={kind} is_lost={is_lost} failure={has_failed ? <Failure session={session} is_lost={is_lost} /> : null} />
+          <SignInSteps
+            session={session}
+            kind={kind}
+            is_lost={is_lost}
+            failure={has_failed ? <Failure session={session} is_lost={is_lost} /> : null}
+            openTerminal={props.openTerminal}
+          />
         )}
         <div class="waiting">
           <Waiting session={session} />

@@ -42,12 +42,14 @@ interface SignInStepsProps {
   is_lost: boolean;
   /** Takes the place of the steps. `null`: nothing has failed. */
   failure: ComponentChildren;
+  /** Opens the tab of the terminal; `null`: the method has none. */
+  openTerminal: (() => void) | null;
 }
 
-export function SignInSteps({ session, kind, is_lost, failure }: SignInStepsProps) {
+export function SignInSteps({ session, kind, is_lost, failure, openTerminal }: SignInStepsProps) {
   const is_your_turn = session.for_person.phase === "your_turn";
   if (failure !== null) return <>{failure}</>;
-  const steps = stepsOf(kind, session, is_lost);
+  const steps = stepsOf(kind, session, is_lost, openTerminal);
   return (
     <ol class={`sign-in-steps ${kind}`}>
       {steps.map((step, index) => (
@@ -80,20 +82,38 @@ function Blank({ kind }: { kind: "code" | "button" | "form" }) {
   return <span class={`blank blank-${kind}`} />;
 }
 
-function stepsOf(kind: SignInKind, session: SessionView, is_lost: boolean): Step[] {
-  const { device_code, device_code_until, prompt } = session.sign_in;
+/** The first step of a sign-in with a code: the code, or the way to the terminal that shows it. */
+function CodeStep({ session, openTerminal }: { session: SessionView; openTerminal: (() => void) | null }) {
+  const { device_code, device_code_until } = session.sign_in;
+  if (session.for_person.situation === "code_in_terminal") {
+    return (
+      <>
+        <p class="for-person">{session.for_person.sentence}</p>
+        {openTerminal === null ? null : (
+          <button type="button" class="primary" data-action="use-terminal" onClick={openTerminal}>
+            {texts.open_terminal}
+          </button>
+        )}
+      </>
+    );
+  }
+  return (
+    <>
+      <p>{texts.step_copy_code}</p>
+      {device_code === null ? <Blank kind="code" /> : <DeviceCode code={device_code} until={device_code_until} />}
+    </>
+  );
+}
+
+function stepsOf(kind: SignInKind, session: SessionView, is_lost: boolean, openTerminal: (() => void) | null): Step[] {
+  const { prompt } = session.sign_in;
   const sign_in: Step = { content: <SignInLink session={session} />, placeholder: <Blank kind="button" /> };
   const text = (content: string): Step => ({ content: <p>{content}</p>, placeholder: <p>{content}</p> });
   switch (kind) {
     case "device_code":
       return [
         {
-          content: (
-            <>
-              <p>{texts.step_copy_code}</p>
-              {device_code === null ? <Blank kind="code" /> : <DeviceCode code={device_code} until={device_code_until} />}
-            </>
-          ),
+          content: <CodeStep session={session} openTerminal={openTerminal} />,
           placeholder: (
             <>
               <p>{texts.step_copy_code}</p>

@@ -37,6 +37,14 @@ const situations: ServerTexts["situations"] = {
   },
   tool_starting: { title: "{tool} wird gestartet…", sentence: "" },
   your_turn: { title: "Sie sind dran", sentence: "{instruction}" },
+  code_in_terminal: {
+    title: "Der Code steht im Terminal",
+    sentence: "{tool} zeigt den Code in seinem Terminal. Öffnen Sie das Terminal, und kopieren Sie den Code dort.",
+  },
+  checking: {
+    title: "{tool} prüft…",
+    sentence: "{tool} prüft, was Sie gesendet haben. Bitte lassen Sie diese Seite geöffnet.",
+  },
   page_opening: { title: "Die Anmeldeseite wird geöffnet…", sentence: "Der Remote-Browser öffnet eine Seite von {host}." },
   page_unreachable: {
     title: "Die Anmeldeseite ist nicht erreichbar",
@@ -65,7 +73,7 @@ const situations: ServerTexts["situations"] = {
   },
   not_saved: {
     title: "Ihre Anmeldung konnte nicht gespeichert werden",
-    sentence: "Versuchen Sie es noch einmal, oder wenden Sie sich an {owner}.",
+    sentence: "{tool} hat Ihre Anmeldung angenommen, aber sie konnte hier nicht gespeichert werden. Wenden Sie sich an {owner}.",
   },
   kept_in_machine: {
     title: "Sie sind angemeldet",
@@ -83,9 +91,17 @@ const situations: ServerTexts["situations"] = {
     title: "Nicht erlaubt",
     sentence: "Sie haben den Zugriff nicht erlaubt. Versuchen Sie es noch einmal, wenn das ein Versehen war.",
   },
+  account_refused: {
+    title: "Mit diesem Konto nicht möglich",
+    sentence: "{tool} lässt für dieses Konto diese Anmeldeart nicht zu. Vielleicht geht es mit einer anderen Anmeldeart oder einem anderen Konto.",
+  },
+  code_expired: {
+    title: "Der Code gilt nicht mehr",
+    sentence: "{tool} hat den Code nicht angenommen, oder seine Zeit ist um. Holen Sie sich einen neuen Code.",
+  },
   sign_in_failed: {
     title: "Die Anmeldung hat nicht funktioniert",
-    sentence: "{tool} hat die Anmeldung nicht angenommen. Versuchen Sie es noch einmal, oder wählen Sie eine andere Anmeldeart.",
+    sentence: "{tool} hat die Anmeldung nicht angenommen. Versuchen Sie es noch einmal.",
   },
   tool_ended: { title: "Die Anmeldung wurde abgebrochen", sentence: "Die Anmeldung endete, bevor sie abgeschlossen war." },
   tool_missing: { title: "{tool} kann nicht starten", sentence: "{tool} ist hier nicht installiert. Wenden Sie sich an {owner}." },
@@ -286,6 +302,7 @@ const verdicts: ServerTexts["verdicts"] = {
   unknown_authority: "Der Verbindung von {tool} ins Internet konnte hier nicht vertraut werden.",
   egress_unreachable: "{tool} konnte das Internet von hier nicht erreichen.",
   credential_invalid_format: "{tool} hat Ihre Anmeldung in einer Form gespeichert, die hier nicht bekannt ist.",
+  credential_not_found: "{tool} ist fertig, aber Ihre Anmeldung wurde nicht dort gefunden, wo sie erwartet wird.",
   credential_not_confirmed: "{tool} hat nicht bestätigt, dass Sie angemeldet sind.",
   guest_out_of_memory: "Der temporäre Rechner hatte zu wenig Speicher für alles, was geöffnet war.",
   guest_crash_loop: "Ein Programm auf dem temporären Rechner ist immer wieder abgestürzt.",

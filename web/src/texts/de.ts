@@ -27,6 +27,8 @@ const texts: Texts = {
   connect_again: "Neu verbinden",
   start_again: "Von vorn beginnen",
   try_again: "Noch einmal versuchen",
+  new_code: "Neuen Code holen",
+  open_terminal: "Terminal öffnen",
   another_way: "Andere Anmeldeart",
   other_ways: "Andere Arten, sich anzumelden",
   use_own_browser: "Eigenen Browser verwenden",

@@ -24,6 +24,8 @@ export const en = {
   connect_again: "Connect again",
   start_again: "Start again",
   try_again: "Try again",
+  new_code: "Get a new code",
+  open_terminal: "Open the terminal",
   another_way: "Another way",
   other_ways: "Other ways to sign in",
   use_own_browser: "Use your own browser",

@@ -16,7 +16,7 @@ use super::{
     deliver::{self, DeliveryOutcome},
     file_watch::FileWatch,
     rejection::Rejection,
-    status_command,
+    status_command, written_files,
 };
 use crate::{agent::Agent, sign_in::active_claim::ActiveClaim};
 use anteroom_wire::{
@@ -36,6 +36,8 @@ const SCAN_EVERY_MS: u64 = 1_000;
 const STATUS_EVERY_MS: u64 = 2_000;
 /// A credential that the tool does not show to be usable is reported after this time.
 const NOT_USABLE_REPORT_MS: u64 = 10_000;
+/// The absence of every file is reported this long after the tool has shown that it is signed in.
+const NOT_FOUND_REPORT_MS: u64 = 10_000;
 /// How often a credential waits for companion files that still change.
 const COMPANION_WAITS_MAX: u32 = 5;
 
@@ -87,6 +89,8 @@ struct WatchState {
     companion_waits: u32,
     /// Since when a complete credential waits for the tool to show that it can work with it.
     not_usable_since: Option<Instant>,
+    /// Since when the tool has shown that it is signed in, and no file is there.
+    not_found_since: Option<Instant>,
 }
 
 /// Watches until the credential of `claim` was delivered or kept.
@@ -95,7 +99,9 @@ pub(crate) async fn watch_credential(agent: &Agent, claim: Arc<ActiveClaim>) {
     loop {
         watch.follow_changed_method();
         let outcome = watch.agent.sign_in.snapshot().outcome;
-        if let FindResult::Found(mut found) = watch.find_stable_credential().await
+        let found = watch.find_stable_credential().await;
+        watch.report_missing(outcome.as_ref()).await;
+        if let FindResult::Found(mut found) = found
             && watch.is_usable(&found, outcome.as_ref())
             && watch.status_confirms(&found).await
         {
@@ -293,6 +299,26 @@ impl<'a> CredentialWatch<'a> {
             self.publish_rejection(&found.path, Rejection::NotUsable);
         }
         false
+    }
+
+    /// Reports once that the tool has shown that it is signed in and that none of the files is there, with the files that were written.
+    async fn report_missing(&mut self, outcome: Option<&SignInOutcome>) {
+        let paths = &self.claim.provider.credential.paths;
+        let is_absent = |path: &String| matches!(self.read_file(path), CheckResult::Absent);
+        if outcome != Some(&SignInOutcome::Done) || !paths.iter().all(is_absent) {
+            self.state.not_found_since = None;
+            return;
+        }
+        let since = *self.state.not_found_since.get_or_insert_with(Instant::now);
+        let Some(path) = paths.first().cloned() else { return };
+        if since.elapsed() >= Duration::from_millis(NOT_FOUND_REPORT_MS)
+            && !matches!(self.state.reported.get(&path), Some(Rejection::NotFound { .. }))
+        {
+            let (home, claimed_at) = (self.agent.environment.home.clone(), self.claim.claimed_at);
+            let written = tokio::task::spawn_blocking(move || written_files::written_since(&home, claimed_at));
+            let written = written_files::Names(written.await.unwrap_or_default());
+            self.publish_rejection(&path, Rejection::NotFound { written });
+        }
     }
 
     /// Runs the tool's status command, if it has one.

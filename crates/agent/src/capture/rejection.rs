@@ -1,6 +1,7 @@
 //! Why a file is not delivered. A reason names keys and kinds of errors, never a value of the credential. Scans compare it with the reason
 //! of the scan before, so it keeps the kind of an I/O error and not the error.
 
+use super::written_files::Names;
 use anteroom_wire::provider::FormatFault;
 use std::io;
 
@@ -19,6 +20,8 @@ pub(crate) enum Rejection {
     OlderThanSignIn,
     #[error("the same as before the sign-in")]
     SameAsBefore,
+    #[error("no such file, although the tool reports that it is signed in{written}")]
+    NotFound { written: Names },
     #[error("it is complete, but the tool does not show that it can work with it")]
     NotUsable,
     #[error(transparent)]

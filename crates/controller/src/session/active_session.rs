@@ -4,6 +4,7 @@ mod connected_helpers;
 mod current_machine;
 mod deliveries_in_flight;
 mod desktop_viewers;
+mod device_code;
 mod sign_in_changes;
 
 use super::{
@@ -20,6 +21,7 @@ pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn, Moment, Re
 pub use deliveries_in_flight::DeliveriesInFlight;
 use desktop_viewers::DesktopPlaces;
 pub use desktop_viewers::{DesktopPlace, ViewerAccess};
+pub use device_code::DeviceCodeState;
 use parking_lot::{Mutex, MutexGuard};
 pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
 use std::{

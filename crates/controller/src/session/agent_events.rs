@@ -9,7 +9,8 @@ mod webhook_events;
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn, Moment},
-    for_person::CAPTURE_GRACE,
+    diagnose::{NOT_FOUND, NOT_USABLE, STATUS_COMMAND},
+    for_person,
     request_rates::MachineRequest,
     timeline::new_entry,
     use_credential,
@@ -20,7 +21,7 @@ use anteroom_wire::{
     TimelineKind,
     agent::{
         AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent,
-        Stage, StageState, ToolEvent,
+        SignInOutcome, Stage, StageState, ToolEvent,
     },
 };
 use reported_sign_in::Applied;
@@ -50,9 +51,7 @@ pub async fn ingest_events(
     let accepted: Vec<bool> =
         new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
     record_start_time(context, session, generation);
-    if new_events.iter().any(|numbered| matches!(numbered.event, AgentEvent::Tool(ToolEvent::Exited { code: 0, .. }))) {
-        notify_after_capture_grace(context, session);
-    }
+    notify_at_next_change(context, session, generation);
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
         if is_new {
             webhook_events::report_event(context, session, generation, &event).await?;
@@ -127,14 +126,32 @@ fn record_start_time(context: &SessionContext, session: &ActiveSession, generati
     }
 }
 
-/// Notifies the session's pages once a tool that exited with 0 is no longer taken to have signed in.
-fn notify_after_capture_grace(context: &SessionContext, session: &Arc<ActiveSession>) {
-    let (session, stop) = (Arc::clone(session), context.stop.clone());
-    context.tasks.spawn(async move {
-        tokio::select! {
-            () = tokio::time::sleep(CAPTURE_GRACE) => session.notify_subscribers(),
-            () = stop.cancelled() => {}
+/// Notifies the session's pages when its situation changes although its machine reports nothing: a tool that is signed in left no credential,
+/// a code is no longer valid, or was not recognized.
+pub(in crate::session) fn notify_at_next_change(
+    context: &SessionContext,
+    session: &Arc<ActiveSession>,
+    generation: u32,
+) {
+    let (provider, mut wait_until) = (session.provider(), None);
+    update_machine(session, generation, |machine| {
+        let next = for_person::next_change(&provider, &machine.sign_in);
+        if machine.sign_in.next_change != next {
+            machine.sign_in.next_change = next;
+            wait_until = next;
         }
+    });
+    let Some(at) = wait_until else { return };
+    // The session may end long before.
+    let (weak, context) = (Arc::downgrade(session), context.clone());
+    context.tasks.clone().spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => {}
+            () = context.stop.cancelled() => return,
+        }
+        let Some(session) = weak.upgrade() else { return };
+        session.notify_subscribers();
+        notify_at_next_change(&context, &session, generation);
     });
 }
 
@@ -148,7 +165,10 @@ fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
         ToolEvent::Exited { code, last_lines } => {
             sign_in.reported_status.cli = CliState::Exited { code: *code };
             sign_in.reported_status.prompt = None;
-            sign_in.ended_at = Some(Instant::now());
+            sign_in.is_answered = false;
+            // The end of a tool that was signed in before is no news about its credential.
+            let was_done = *code == 0 && sign_in.reported_status.outcome == Some(SignInOutcome::Done);
+            sign_in.ended_at = sign_in.ended_at.filter(|_| was_done).or_else(|| Some(Instant::now()));
             sign_in.last_lines = last_lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n");
         }
     }
@@ -198,7 +218,7 @@ fn tool_entry(tool: &str, event: ToolEvent) -> NewTimelineEntry {
 fn capture_entry(tool: &str, event: CaptureEvent) -> NewTimelineEntry {
     match event {
         CaptureEvent::CandidateRejected { path, why } => {
-            let sentence = format!("A credential file appeared and is incomplete: {path}.");
+            let sentence = rejected_sentence(&path, &why);
             new_entry(TimelineKind::CandidateRejected, sentence).with_data(json!({ "path": path, "why": why }))
         }
         CaptureEvent::CandidateAccepted { path, bytes } => {
@@ -213,6 +233,19 @@ fn capture_entry(tool: &str, event: CaptureEvent) -> NewTimelineEntry {
             let sentence = format!("{tool} is signed in; its credential stays in the machine: {path}.");
             new_entry(TimelineKind::CredentialKeptInMachine, sentence).with_data(json!({ "path": path }))
         }
+    }
+}
+
+/// The agent's reason says whether the file is incomplete, is complete and not confirmed, or is missing.
+fn rejected_sentence(path: &str, why: &str) -> String {
+    if why.starts_with(STATUS_COMMAND) {
+        format!("A complete credential file appeared and is not confirmed: {path}.")
+    } else if why.starts_with(NOT_USABLE) {
+        format!("A complete credential file appeared, and the tool has not shown that it is signed in: {path}.")
+    } else if why.starts_with(NOT_FOUND) {
+        format!("No credential file appeared where it is expected: {path}.")
+    } else {
+        format!("A credential file appeared and is incomplete: {path}.")
     }
 }
 

@@ -13,7 +13,8 @@
 //!    the deadline.
 //! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
 //!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool whose own last words name the
-//!    cause ([`last_words`]); a tool that exited with an error; an invalid credential file; a tool that exited without a file; a
+//!    cause ([`last_words`]); a tool that exited with an error; an invalid credential file; a tool that is
+//!    signed in and left no file; a tool that exited without one; a
 //!    host whose certificate the machine does not accept; no reachable host. A tool's error is attributed to the egress gate only if its
 //!    last lines name a denied host, or if they speak of a connection and a request was denied at most
 //!    [`egress_faults::ATTRIBUTION_MS`] before its exit: browsers request many names that do not matter.
@@ -31,15 +32,20 @@ mod credential_use_faults;
 mod egress_faults;
 mod ended_verdict;
 mod external_faults;
+mod finding;
 mod guest_faults;
 mod last_words;
+mod missing_credential;
 mod observation;
 mod sign_in_faults;
 #[cfg(test)]
 mod tests;
 mod timeline_view;
 
-use super::{active_session::SessionState, status::Progress};
+use super::{
+    active_session::{DeviceCodeState, SessionState},
+    status::Progress,
+};
 use crate::{api_error::chain as chain_of, session::server_context::ServerContext, unix_time};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
@@ -49,7 +55,11 @@ use anteroom_wire::{
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
 pub use external_faults::ExternalMachineConfig;
+use finding::Finding;
 pub use last_words::ToolWords;
+pub(super) use last_words::named_cause;
+pub(super) use missing_credential::NOT_FOUND;
+pub(super) use sign_in_faults::{NOT_USABLE, STATUS_COMMAND};
 use std::time::Duration;
 use timeline_view::TimelineView;
 
@@ -89,6 +99,8 @@ pub struct SupervisorSnapshot {
     pub capture: CaptureState,
     /// Whether a sign-in address or code is known.
     pub signing_in: bool,
+    /// The device code of the sign-in.
+    pub code: DeviceCodeState,
     /// Desktop viewers connected.
     pub desktop_viewers: u32,
     /// Why the agent of an open machine did not answer a request just now.
@@ -99,7 +111,9 @@ impl From<&SessionState> for SupervisorSnapshot {
     fn from(state: &SessionState) -> Self {
         let machine = state.machine.as_ref();
         let sign_in = machine.map(|machine| machine.sign_in.reported_status.clone()).unwrap_or_default();
+        let code = machine.map(|machine| machine.sign_in.device_code_state(&state.provider));
         Self {
+            code: code.unwrap_or_default(),
             progress: state.progress.without_channels(),
             signing_in: sign_in.is_in_progress(),
             cli: sign_in.cli,
@@ -107,20 +121,6 @@ impl From<&SessionState> for SupervisorSnapshot {
             desktop_viewers: state.desktop_viewers,
             agent_error: None,
         }
-    }
-}
-
-/// A verdict with its sentence and its evidence.
-#[derive(Debug)]
-struct Finding<'a> {
-    verdict: Verdict,
-    sentence: String,
-    evidence: Vec<&'a TimelineRow>,
-}
-
-impl<'a> Finding<'a> {
-    fn new(verdict: Verdict, sentence: impl Into<String>, evidence: impl IntoIterator<Item = &'a TimelineRow>) -> Self {
-        Self { verdict, sentence: sentence.into(), evidence: evidence.into_iter().collect() }
     }
 }
 
@@ -241,7 +241,7 @@ pub fn evaluate(input: &DiagnosisInput<'_>) -> Diagnosis {
         at: unix_time::format_rfc3339(input.now_ms),
         verdict: finding.verdict,
         sentence: finding.sentence,
-        remedy: finding.verdict.remedy().replace(PROVIDER, input.row.provider.as_str()),
+        remedy: finding.remedy.unwrap_or(finding.verdict.remedy()).replace(PROVIDER, input.row.provider.as_str()),
         evidence: entries.into_iter().map(evidence).collect(),
         chain: causal_chain::causal_chain(input, &timeline, finding.verdict),
     }

@@ -84,6 +84,27 @@ impl EgressFaults {
         self.faults.retain(|fault| (fault.host.as_str(), fault.port) != (host, port));
     }
 
+    /// Records what the timeline of a session has: each kind of failure of a host only once, so that whether an unreachable one was reached
+    /// later is not known. It explains a failure of the tool, and is not taken to last.
+    pub fn restore_fault(&mut self, host: &str, port: u16, problem: Problem, at: Instant) {
+        if self.faults.iter().any(|fault| fault.host == host && fault.port == port && fault.at >= at) {
+            return;
+        }
+        self.add(host, port, problem);
+        if let Some(fault) = self.faults.back_mut() {
+            fault.at = at;
+            fault.is_over = fault.is_unreachable() && !CERTIFICATE.contains(&problem);
+        }
+    }
+
+    /// Records that the timeline says when a host was reached first.
+    pub fn restore_reached(&mut self, host: &str, port: u16, at: Instant) {
+        self.reached_at = self.reached_at.max(Some(at));
+        let of_host = |fault: &&mut EgressFault| fault.host == host && fault.port == port && fault.at <= at;
+        let faults = self.faults.iter_mut().filter(of_host);
+        faults.filter(|fault| !CERTIFICATE.contains(&fault.problem)).for_each(|fault| fault.is_over = true);
+    }
+
     fn add(&mut self, host: &str, port: u16, problem: Problem) -> bool {
         let known = self.faults.iter().position(|fault| fault.host == host && fault.port == port);
         let is_new = known.and_then(|index| self.faults.get(index)).is_none_or(|fault| fault.is_over);

@@ -1,19 +1,23 @@
 //! The situation of a session and its sentences for the person and for operators. Pure.
 
 mod remote_browser;
+mod unfinished;
 
 use super::{
     active_session::{CurrentMachine, MachineHost, MachineSignIn},
+    diagnose::{ToolWords, named_cause},
     egress_faults::{EgressFault, EgressFaults},
 };
 use anteroom_wire::{
     EndReason,
     agent::{CaptureState, CliState, SignInOutcome},
     api::{MethodView, SessionStatus},
+    diagnosis::Verdict,
     provider::{Lane, Provider},
     situation::{PersonAction, Situation},
 };
 use std::time::Duration;
+pub use unfinished::next_change;
 
 /// A tool that exits with 0 is taken to have signed in for this long: the agent waits until its files are stable before it reports a
 /// credential.
@@ -85,6 +89,9 @@ impl<'a> SituationInput<'a> {
         if let Some(text) = failure_text(sign_in) {
             return self.failure(sign_in, &text);
         }
+        if let Some(situation) = unfinished::unfinished(self.provider, sign_in) {
+            return (situation, None);
+        }
         match &sign_in.reported_status.cli {
             // The descriptor's pattern for success matched.
             _ if sign_in.reported_status.outcome == Some(SignInOutcome::Done) => (Situation::Saving, None),
@@ -102,8 +109,12 @@ impl<'a> SituationInput<'a> {
 
     /// Why the tool failed, from what it printed at last.
     fn failure(&self, sign_in: &MachineSignIn, text: &str) -> (Situation, Option<&'a str>) {
-        if is_declined(self.provider, text) {
-            return (Situation::Declined, None);
+        let words = self.provider.map(ToolWords::of).unwrap_or_default();
+        match named_cause(text, &words) {
+            Some(Verdict::SignInDeclined) => return (Situation::Declined, None),
+            Some(Verdict::AccountRefused) => return (Situation::AccountRefused, None),
+            Some(Verdict::CodeExpired) => return (Situation::CodeExpired, None),
+            Some(_) | None => {}
         }
         match self.egress_faults.explain(text, sign_in.ended_at) {
             Some(fault) => host_situation(fault),
@@ -141,6 +152,14 @@ impl<'a> SituationInput<'a> {
                 self.page_actions(situation)
             }
             Situation::YourTurn => self.lane_actions(),
+            Situation::CodeInTerminal => {
+                let others = self.lane_actions().into_iter().filter(|action| *action != PersonAction::UseTerminal);
+                std::iter::once(PersonAction::UseTerminal).chain(others).collect()
+            }
+            // The provider accepts another way sooner than the same one.
+            Situation::AccountRefused => other.into_iter().chain(again).collect(),
+            // Also a tool that runs on gets a new code when it is started again.
+            Situation::CodeExpired => [PersonAction::RestartTool].into_iter().chain(other).collect(),
             Situation::HostUnreachable
             | Situation::Declined
             | Situation::SignInFailed
@@ -162,6 +181,7 @@ impl<'a> SituationInput<'a> {
             | Situation::Replacing
             | Situation::Saving
             | Situation::SavingDelayed
+            | Situation::Checking
             | Situation::KeptInMachine
             | Situation::Connected
             | Situation::UseRunning
@@ -227,13 +247,6 @@ fn exit_code(sign_in: &MachineSignIn) -> Option<i32> {
         CliState::Exited { code } => Some(code),
         CliState::Waiting | CliState::Running => None,
     }
-}
-
-/// Whether the text reports that the person declined: OAuth's error code (RFC 6749 §4.1.2.1), or the descriptor's pattern.
-fn is_declined(provider: Option<&Provider>, text: &str) -> bool {
-    let pattern = provider.and_then(|provider| provider.sign_in.declined.as_deref());
-    text.contains("access_denied")
-        || pattern.and_then(|pattern| regex_lite::Regex::new(pattern).ok()).is_some_and(|rule| rule.is_match(text))
 }
 
 fn host_situation(fault: &EgressFault) -> (Situation, Option<&str>) {

@@ -16,6 +16,7 @@ mod execute;
 pub(super) mod exit_record;
 mod jobs;
 mod machine_slot;
+mod restored_sign_in;
 pub(crate) mod use_turn;
 
 use super::{

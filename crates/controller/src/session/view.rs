@@ -101,7 +101,7 @@ fn assemble(
         ended_at: row.end().map(|end| format_rfc3339(end.at_ms)),
         sign_in: shown_machine
             .map_or_else(SignInView::default, |(provider, machine)| sign_in(row, provider, &machine.sign_in)),
-        lanes: lanes(row, provider),
+        lanes: lanes(row, provider, for_person.situation),
         next_action,
         for_person,
         return_url: row.return_url.clone(),
@@ -175,12 +175,13 @@ fn sentences(
     Sentences { next_action, for_person }
 }
 
-/// The lanes of the method; a command with a stored credential runs in the terminal.
-fn lanes(row: &SessionRow, provider: Option<&Provider>) -> Vec<Lane> {
-    match provider {
-        Some(provider) if row.purpose.credential_use().is_none() => provider.lanes.clone(),
-        Some(_) | None => vec![Lane::Terminal],
-    }
+/// The lanes of the method, and the terminal if only it shows the code; a command with a stored credential runs in the terminal.
+fn lanes(row: &SessionRow, provider: Option<&Provider>, situation: Situation) -> Vec<Lane> {
+    let Some(provider) = provider.filter(|_| row.purpose.credential_use().is_none()) else {
+        return vec![Lane::Terminal];
+    };
+    let needs_terminal = situation == Situation::CodeInTerminal && !provider.lanes.contains(&Lane::Terminal);
+    provider.lanes.iter().copied().chain(needs_terminal.then_some(Lane::Terminal)).collect()
 }
 
 /// Whether a sign-in is in progress: the user can act, or the credential is being delivered. Of a tool that has exited only an open

@@ -5,6 +5,7 @@ use anteroom_wire::{
     SessionId, TimelineKind,
     api::{SessionStatus, SessionView, StartRequest},
     diagnosis::Verdict,
+    situation::{PersonAction, Situation},
 };
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -174,8 +175,20 @@ async fn demo_accounts_deny_forbid_device_codes_and_ask_for_a_project() {
         let code = view.sign_in.device_code.unwrap();
         let (_, body) = demo.post("decide", &[("user_code", &code), ("name", name), ("decision", decision)]).await;
         assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["allowed"], false, "{name}");
-        let found = demo.api.wait_verdict(&id, Verdict::SignInDeclined).await.unwrap();
-        assert!(found.sentence.contains("declined at the provider"), "{}", found.sentence);
+        let (verdict, situation, first, words) = if name == "workspace" {
+            (
+                Verdict::AccountRefused,
+                Situation::AccountRefused,
+                PersonAction::ChangeMethod,
+                "does not let this account",
+            )
+        } else {
+            (Verdict::SignInDeclined, Situation::Declined, PersonAction::RestartTool, "declined at the provider")
+        };
+        let found = demo.api.wait_verdict(&id, verdict).await.unwrap();
+        assert!(found.sentence.contains(words), "{}", found.sentence);
+        let view = demo.wait(&id, "why", |view| view.for_person.situation == situation).await;
+        assert_eq!(view.for_person.actions.first(), Some(&first), "{name}");
         demo.api.cancel_session(&id).await.unwrap();
     }
     // A person who declines on the pages pastes that.

@@ -53,6 +53,7 @@ mod slow_viewers;
 mod stopped_commands;
 mod terminal_output;
 mod timeline;
+mod unfinished_sign_ins;
 mod upgrade;
 mod view_only;
 mod viewers;

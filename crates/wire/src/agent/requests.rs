@@ -52,6 +52,18 @@ pub enum PasteResult {
     },
 }
 
+impl PasteResult {
+    /// Whether the tool has an answer of which it says nothing yet: to its prompt, a callback that it accepted, or its key. What was typed into
+    /// the terminal may be anything.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Prompt { .. } | Self::Stdin => true,
+            Self::Callback { status } => *status < 400,
+            Self::Terminal | Self::Setting { .. } => false,
+        }
+    }
+}
+
 /// `POST /method`: the descriptor for the new method ([`Provider::with_method`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,6 @@ use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     GuestText, MachineId,
     agent::{BrowserPage, BrowserPageState, CaptureState, CliState, SignInOutcome, SignInStatus},
-    provider::Provider,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -78,8 +77,12 @@ pub struct MachineSignIn {
     pub last_lines: String,
     /// Whether the tool could not be started.
     pub tool_not_started: bool,
-    /// Whether the tool has shown an address, a code or a prompt since it was started.
-    pub has_shown: bool,
+    /// When this server learned of the first address, code or prompt since the tool was started.
+    pub shown_at: Option<Instant>,
+    /// Whether the tool has an answer of the person and has not reacted yet.
+    pub is_answered: bool,
+    /// The time of the next change of the situation for which a task waits.
+    pub next_change: Option<Instant>,
 }
 
 /// A point in time by both clocks.
@@ -136,24 +139,17 @@ impl MachineSignIn {
         self.ended_at = None;
         self.last_lines.clear();
         self.tool_not_started = false;
-        self.has_shown = false;
+        self.shown_at = None;
+        self.is_answered = false;
     }
 
     /// The time from the start of the tool to the first address, code or prompt: returned once for each start.
     pub fn take_start_time(&mut self) -> Option<Duration> {
-        if self.has_shown || !self.reported_status.is_in_progress() {
+        if self.shown_at.is_some() || !self.reported_status.is_in_progress() {
             return None;
         }
-        self.has_shown = true;
+        self.shown_at = Some(Instant::now());
         self.tool_started.map(|started| started.at.elapsed())
-    }
-
-    /// Until when the device code that is shown is valid; `None`: none is shown, or how long it is valid is not known.
-    pub fn device_code_until(&self, provider: &Provider) -> Option<Moment> {
-        let has_exited = matches!(self.reported_status.cli, CliState::Exited { .. });
-        let shown = self.device_code_at.filter(|_| !has_exited && self.reported_status.device_code.is_some())?;
-        let life_s = provider.sign_in.code_s_max?;
-        Some(Moment { at: shown.at + Duration::from_secs(life_s), at_ms: shown.at_ms + life_s * 1_000 })
     }
 
     /// The tool shows another address or code: a failure that it showed before is over.

@@ -39,6 +39,7 @@ pub(super) fn apply(sign_in: &mut MachineSignIn, provider: &Provider, event: &Si
         SignInEvent::PromptOpened { id, ask } => match ask {
             Some(ask) if is_question(provider, &ask.id) && ask.id == *id => {
                 sign_in.reported_status.prompt = Some(ask.clone());
+                sign_in.is_answered = false;
             }
             None if is_prompt(provider, id) => {}
             Some(_) | None => return Applied::Rejected,
@@ -51,22 +52,33 @@ pub(super) fn apply(sign_in: &mut MachineSignIn, provider: &Provider, event: &Si
                 sign_in.reported_status.prompt = None;
             }
         }
-        SignInEvent::KeysPressed { id, .. } | SignInEvent::PasteAccepted(PasteResult::Prompt { id }) => {
+        SignInEvent::KeysPressed { id, .. } => {
             if !is_prompt(provider, id) {
                 return Applied::Rejected;
             }
         }
+        SignInEvent::PasteAccepted(pasted) => return apply_paste(sign_in, provider, pasted),
         SignInEvent::Outcome(outcome) => {
             sign_in.reported_status.outcome = Some(outcome.clone());
             sign_in.ended_at.get_or_insert_with(Instant::now);
+            sign_in.is_answered = false;
         }
-        // Only this server interprets a text so.
-        SignInEvent::PasteAccepted(PasteResult::Setting { .. }) => return Applied::Rejected,
-        SignInEvent::PasteAccepted(PasteResult::Callback { .. } | PasteResult::Terminal | PasteResult::Stdin)
-        | SignInEvent::PasteRejected { .. } => {}
+        SignInEvent::PasteRejected { .. } => {}
         SignInEvent::BrowserOpening { host } => return apply_page(sign_in, host, BrowserPageState::Opening),
         SignInEvent::BrowserOpened { host } => return apply_page(sign_in, host, BrowserPageState::Shown),
         SignInEvent::BrowserNotOpened { host, .. } => return apply_page(sign_in, host, BrowserPageState::NotOpened),
+    }
+    Applied::Recorded
+}
+
+fn apply_paste(sign_in: &mut MachineSignIn, provider: &Provider, pasted: &PasteResult) -> Applied {
+    match pasted {
+        PasteResult::Prompt { id } if !is_prompt(provider, id) => return Applied::Rejected,
+        // Only this server interprets a text so.
+        PasteResult::Setting { .. } => return Applied::Rejected,
+        PasteResult::Prompt { .. } | PasteResult::Callback { .. } | PasteResult::Stdin | PasteResult::Terminal => {
+            sign_in.is_answered |= pasted.is_answer();
+        }
     }
     Applied::Recorded
 }
@@ -101,6 +113,7 @@ fn apply_url(sign_in: &mut MachineSignIn, provider: &Provider, url: &SignInUrl) 
     if change != SignInChange::New {
         return Applied::Repeated;
     }
+    sign_in.is_answered = false;
     sign_in.clear_failure();
     Applied::Recorded
 }
@@ -115,6 +128,7 @@ fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText
     if change != SignInChange::New {
         return Applied::Repeated;
     }
+    sign_in.is_answered = false;
     sign_in.clear_failure();
     Applied::Recorded
 }

@@ -1,7 +1,7 @@
 //! The verdict on an active session.
 
 use super::{
-    DiagnosisInput, Finding, Progress, SupervisorSnapshot, credential_use_faults,
+    DeviceCodeState, DiagnosisInput, Finding, Progress, SupervisorSnapshot, credential_use_faults,
     ended_verdict::exit_cause_text,
     external_faults, guest_faults, sign_in_faults,
     timeline_view::{TimelineView, data_text, format_elapsed, format_time, quote},
@@ -209,6 +209,11 @@ fn waiting_for_user<'a>(
     };
     let ready =
         timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
+    match supervisor.code {
+        DeviceCodeState::Expired => return code_expired(input, timeline),
+        DeviceCodeState::Unrecognized => return code_unrecognized(input, timeline),
+        DeviceCodeState::Usual => {}
+    }
     let closed = browser_closed(timeline);
     let browser = closed.map_or_else(String::new, |entry| {
         format!(", the machine's browser was closed at {} with the page in it", format_time(entry))
@@ -219,6 +224,26 @@ fn waiting_for_user<'a>(
         sentence,
         ready.into_iter().chain(timeline.last_of_kind(TimelineKind::CliStarted)).chain(shown).chain(closed),
     )
+}
+
+/// The code that the tool shows was not used in time, and the tool runs on.
+fn code_expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
+    let shown = timeline.last_of_kind(TimelineKind::DeviceCode);
+    let at = shown.map_or_else(String::new, |entry| format!(" at {}", format_time(entry)));
+    let sentence = format!("The code that {} showed{at} is no longer valid, and the tool has not ended.", input.tool);
+    Finding::new(Verdict::CodeExpired, sentence, shown)
+}
+
+/// The tool has shown its address, and no text that the method's rule for codes matches.
+fn code_unrecognized<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
+    let shown = timeline.last_of_kind(TimelineKind::SignInUrl);
+    let at = shown.map_or_else(String::new, |entry| format!(" at {}", format_time(entry)));
+    let sentence = format!(
+        "{} showed its address{at}, and nothing on its screen matches the method's `sign_in.code`: the session waits for the user, who sees the code in the terminal only.",
+        input.tool
+    );
+    Finding::new(Verdict::WaitingForUser, sentence, shown)
+        .with_remedy("Compare the method's `sign_in.code` with what the tool shows in its terminal.")
 }
 
 /// The end of the machine's browser, if a page was open in it and none was opened since.

@@ -105,10 +105,11 @@ impl<'a> ToolWords<'a> {
 
     /// The patterns, each with its verdict and a clause after "because".
     fn patterns(&self) -> Vec<(Regex, Verdict, &'static str)> {
+        // The refusal of an account names its reason; a provider may report it as declined or expired.
         let causes = [
+            (&self.account_refused, Verdict::AccountRefused, ACCOUNT_REFUSED),
             (&self.declined, Verdict::SignInDeclined, DECLINED),
             (&self.expired, Verdict::CodeExpired, EXPIRED),
-            (&self.account_refused, Verdict::AccountRefused, ACCOUNT_REFUSED),
         ];
         let of_cause = |(patterns, verdict, because): (&Vec<&'a str>, Verdict, &'static str)| {
             let compiled: Vec<_> = patterns.iter().filter_map(|pattern| Regex::new(pattern).ok()).collect();
@@ -137,6 +138,12 @@ pub(super) fn explain_failure<'a>(
         let (verdict, because) = cause_in_line(line, &own)?;
         Some(ExplainedFailure { verdict, because, entry, code })
     })
+}
+
+/// The cause that the last of these lines names which names one.
+pub(in crate::session) fn named_cause(text: &str, words: &ToolWords<'_>) -> Option<Verdict> {
+    let own = words.patterns();
+    text.lines().rev().find_map(|line| cause_in_line(line, &own)).map(|(verdict, _)| verdict)
 }
 
 fn cause_in_line(line: &str, own: &[(Regex, Verdict, &'static str)]) -> Option<(Verdict, &'static str)> {

@@ -2,15 +2,16 @@
 
 use super::{
     DiagnosisInput, Finding, egress_faults, guest_faults, last_words,
+    missing_credential::{NOT_FOUND, find_missing},
     timeline_view::{TimelineView, data_last_lines, data_number, data_text, format_time, quote, quoted_last_lines},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
 
 /// The start of the agent's message when the tool's status command does not confirm the credential.
-const STATUS_COMMAND: &str = "the tool's status command";
+pub(in crate::session) const STATUS_COMMAND: &str = "the tool's status command";
 /// The start of the agent's message when the tool does not show that it can work with a complete credential.
-const NOT_USABLE: &str = "it is complete";
+pub(in crate::session) const NOT_USABLE: &str = "it is complete";
 
 /// The first fault of the sign-in, if there is one.
 pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
@@ -21,7 +22,8 @@ pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView
         .or_else(|| not_started(input, timeline))
         .or_else(|| explained_failure(input, timeline))
         .or_else(|| cli_error(input, timeline))
-        .or_else(|| invalid_file(timeline))
+        .or_else(|| invalid_file(input, timeline))
+        .or_else(|| find_missing(input, timeline))
         .or_else(|| cli_ended(input, timeline))
         .or_else(|| egress_faults::find_certificate(input, timeline))
         .or_else(|| egress_faults::find_unreachable(input, timeline))
@@ -184,18 +186,30 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
     ))
 }
 
-fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+/// What to do when the tool shows no result that a rule matches.
+const COMPARE_DONE: &str = "Finish the sign-in; if it is finished, compare the provider's `sign_in.done` with what the tool shows at its end: with `usable_when_done` nothing is delivered before it matches.";
+
+fn invalid_file<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let last = last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
     let (path, why) = (data_text(last, "path"), data_text(last, "why"));
     if why.starts_with(NOT_USABLE) {
         let refused = timeline.last_of_kind(TimelineKind::ToolFailed);
         let reason = refused.map_or("", |refused| data_text(refused, "why"));
-        let reason = if reason.is_empty() { String::new() } else { format!(": {}", quote(reason)) };
+        let but = if reason.is_empty() {
+            "the tool has not shown that it is signed in".to_owned()
+        } else {
+            format!("the tool does not work with the account: {}", quote(reason))
+        };
         let sentence = format!(
-            "A valid credential file appeared at {} ({path}), but the tool does not work with the account{reason}; nothing was delivered.",
+            "A valid credential file appeared at {} ({path}), but {but}; nothing was delivered.",
             format_time(last)
         );
-        return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last].into_iter().chain(refused)));
+        let found = Finding::new(Verdict::CredentialNotConfirmed, sentence, [last].into_iter().chain(refused));
+        // A tool that reported nothing may have succeeded in words that no rule matches.
+        return Some(if reason.is_empty() { found.with_remedy(COMPARE_DONE) } else { found });
+    }
+    if why.starts_with(NOT_FOUND) {
+        return find_missing(input, timeline);
     }
     if why.starts_with(STATUS_COMMAND) {
         let sentence = format!(

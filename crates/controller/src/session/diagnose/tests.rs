@@ -12,7 +12,9 @@ mod other_moments;
 mod real_runs;
 mod sign_in;
 
-use super::{DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, ToolWords, evaluate};
+use super::{
+    DeviceCodeState, DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, ToolWords, evaluate,
+};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
@@ -108,6 +110,7 @@ impl Case {
             cli,
             capture,
             signing_in: false,
+            code: DeviceCodeState::default(),
             desktop_viewers: 0,
             agent_error: None,
         });

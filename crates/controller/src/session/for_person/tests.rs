@@ -6,7 +6,7 @@ use crate::{
 use anteroom_egress::{EgressDecision, EgressOutcome};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
-    MachineId, PersonValues, Problem, agent::SignInStatus, diagnosis::Verdict, plain_words::operator_word,
+    MachineId, PersonValues, Problem, agent::SignInStatus, plain_words::operator_word, provider::MethodName,
     situation::Phase,
 };
 use tokio::time::Instant;
@@ -114,6 +114,71 @@ async fn a_tool_that_ended_with_success_and_left_no_credential_has_stopped() {
 }
 
 #[tokio::test]
+async fn the_words_of_a_failed_tool_name_the_cause() {
+    let unreachable = faults(&[("auth.openai.com", Problem::EgressUnreachable)]);
+    for (id, words, situation) in [
+        (
+            "demo",
+            "anteroom-demo: the sign-in was denied: this workspace forbids device codes (access_denied)",
+            Situation::AccountRefused,
+        ),
+        ("codex", "device auth failed with status 400", Situation::CodeExpired),
+        ("codex", "error: expired_token", Situation::CodeExpired),
+    ] {
+        let (provider, machine) = (provider(id), machine(CliState::Exited { code: 1 }, None, words));
+        assert_eq!(input(&provider, &machine, &unreachable).situation(), (situation, None), "{words}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_in_tool_whose_credential_is_rejected_is_not_saved() {
+    let (codex, none) = (provider("codex"), EgressFaults::default());
+    for (cli, outcome) in [
+        (CliState::Exited { code: 0 }, None),
+        (CliState::Exited { code: 0 }, Some(SignInOutcome::Done)),
+        (CliState::Running, Some(SignInOutcome::Done)),
+    ] {
+        let mut machine = machine(cli, outcome, "");
+        machine.sign_in.reported_status.capture =
+            CaptureState::CandidateRejected { path: "auth.json".into(), why: "no /tokens".into() };
+        assert_eq!(input(&codex, &machine, &none).situation().0, Situation::Saving, "it may be completed");
+        assert_eq!(next_change(&codex, &machine.sign_in), machine.sign_in.ended_at.map(|at| at + CAPTURE_GRACE));
+        tokio::time::advance(CAPTURE_GRACE).await;
+        assert_eq!(input(&codex, &machine, &none).situation().0, Situation::NotSaved);
+        assert_eq!(next_change(&codex, &machine.sign_in), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_is_over_or_not_recognized_and_an_answer_that_is_checked_are_no_turn_of_the_person() {
+    let demo = provider("demo");
+    let provider = demo.with_method(&MethodName::try_from("device_code".to_owned()).unwrap()).unwrap();
+    let none = EgressFaults::default();
+    let mut shown = machine(CliState::Running, None, "");
+    let url = "http://127.0.0.1/device".to_owned();
+    let source = anteroom_wire::agent::UrlSource::Screen;
+    shown.sign_in.reported_status.url = Some(anteroom_wire::agent::SignInUrl { url, source });
+    (shown.sign_in.ended_at, shown.sign_in.shown_at) = (None, Some(Instant::now()));
+    assert_eq!(input(&provider, &shown, &none).situation().0, Situation::YourTurn, "the code may follow");
+    let mut answered = shown.clone();
+    answered.sign_in.is_answered = true;
+    assert_eq!(input(&provider, &answered, &none).situation().0, Situation::Checking);
+    tokio::time::advance(next_change(&provider, &shown.sign_in).unwrap() - Instant::now()).await;
+    assert_eq!(input(&provider, &shown, &none).situation().0, Situation::CodeInTerminal);
+    let actions = input(&provider, &shown, &none).actions(Situation::CodeInTerminal, true);
+    assert_eq!(actions, [PersonAction::UseTerminal, PersonAction::OpenLink]);
+    shown.sign_in.reported_status.device_code = Some("ABCD-EFGH".into());
+    shown.sign_in.device_code_at = Some(crate::session::active_session::Moment::now());
+    assert_eq!(input(&provider, &shown, &none).situation().0, Situation::YourTurn);
+    tokio::time::advance(next_change(&provider, &shown.sign_in).unwrap() - Instant::now()).await;
+    let methods = to_method_views(&demo);
+    let input = SituationInput { methods: &methods, ..input(&provider, &shown, &none) };
+    assert_eq!(input.situation().0, Situation::CodeExpired);
+    assert_eq!(input.actions(Situation::CodeExpired, true), [PersonAction::RestartTool, PersonAction::ChangeMethod]);
+    assert_eq!(input.actions(Situation::AccountRefused, true)[0], PersonAction::ChangeMethod);
+}
+
+#[tokio::test]
 async fn the_first_action_follows_the_lanes_of_the_method() {
     let none = EgressFaults::default();
     let with_url = |provider: &Provider| {
@@ -143,7 +208,8 @@ fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
         verdict: Some(Verdict::CliFailed),
     };
     let unnamed = PersonValues { owner: None, ..values.clone() }.for_person(Situation::NotSaved, Vec::new());
-    assert_eq!(unnamed.sentence, "Try again, or tell the person who runs this page.");
+    let expected = "Codex took your sign-in, but it could not be saved here. Tell the person who runs this page.";
+    assert_eq!(unnamed.sentence, expected);
     for situation in Situation::ALL {
         let shown = values.for_person(*situation, Vec::new());
         assert!(!shown.title.is_empty(), "{situation:?}");
@@ -155,7 +221,7 @@ fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
             assert!(shown.sentence.ends_with('.'), "{situation:?}: {}", shown.sentence);
         }
         let phase = situation.phase();
-        let is_turn = matches!(situation, Situation::YourTurn | Situation::SettingNeeded);
+        let is_turn = matches!(situation, Situation::YourTurn | Situation::SettingNeeded | Situation::CodeInTerminal);
         assert!(phase != Phase::YourTurn || is_turn, "{situation:?}");
         assert!(!values.for_operator(*situation).contains('{'), "{situation:?}");
     }

@@ -1,6 +1,6 @@
 //! Claims a ready machine for the session: entropy, time, identity, the tool, the agent token.
 
-use super::machine_slot::MachineOrigin;
+use super::{machine_slot::MachineOrigin, restored_sign_in::restore_sign_in};
 use crate::{
     api_error::chain,
     random,
@@ -21,6 +21,7 @@ use anteroom_wire::{
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
 };
 use serde_json::json;
+use std::sync::Arc;
 
 /// First delay before a failed delivery is retried, milliseconds; it doubles. Most failures are a database that is locked for a moment.
 const DELIVERY_RETRY_MS_MIN: u64 = 250;
@@ -51,7 +52,7 @@ pub(super) enum ClaimError {
 /// Why the machine cannot be used.
 pub(super) async fn claim_machine(
     context: &SessionContext,
-    session: &ActiveSession,
+    session: &Arc<ActiveSession>,
     generation: u32,
     machine: &MachineId,
     channels: &Channels,
@@ -127,7 +128,7 @@ fn observe_start(context: &SessionContext, row: &SessionRow, channels: &Channels
 /// Reads the sign-in state from the agent of a claimed machine, and sends the chosen method again if the agent runs another.
 async fn resync_adopted(
     context: &SessionContext,
-    session: &ActiveSession,
+    session: &Arc<ActiveSession>,
     generation: u32,
     channels: &Channels,
     origin: &MachineOrigin,
@@ -141,6 +142,7 @@ async fn resync_adopted(
         }
     });
     if matches!(origin, MachineOrigin::Adopted) {
+        restore_sign_in(context, session, generation).await?;
         let sentence = "The server adopted the running machine without changing anything in it.";
         context
             .timeline

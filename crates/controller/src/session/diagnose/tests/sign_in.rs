@@ -37,6 +37,12 @@ fn looping(case: Case) -> Case {
     case.entry(TimelineKind::CrashLoop, data)
 }
 
+const MISSING: &str = "no such file, although the tool reports that it is signed in: .scripted/other.json";
+
+fn signed_in() -> Case {
+    Case::running().entry(TimelineKind::ToolSignedIn, json!({}))
+}
+
 fn idle(case: Case) -> Case {
     case.ended(TimelineKind::Expired, EndReason::IdleExpired, "")
 }
@@ -101,6 +107,24 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::WaitingForUser,
         ),
         ("exit 0", Case::running().exited(0, &[]), Verdict::CliExitedWithoutCredential),
+        ("signed in, then exit 0", signed_in().exited(0, &["bye"]), Verdict::CredentialNotFound),
+        ("signed in, and no file in time", signed_in().rejected(MISSING), Verdict::CredentialNotFound),
+        ("… and the session idled out", idle(signed_in().rejected(MISSING)), Verdict::CredentialNotFound),
+        (
+            "… and a complete file after all",
+            signed_in().rejected(MISSING).accepted().capture(delivering(1, None)),
+            Verdict::Delivering,
+        ),
+        (
+            "signed in, then an incomplete file",
+            signed_in().rejected("/token").exited(0, &[]),
+            Verdict::CredentialInvalidFormat,
+        ),
+        (
+            "signed in, and then started again",
+            signed_in().entry(TimelineKind::CliStarted, json!({})).exited(0, &[]),
+            Verdict::CliExitedWithoutCredential,
+        ),
         ("exit 0 with output", Case::running().exited(0, &["bye"]), Verdict::CliExitedWithoutCredential),
         ("exit 0 with noise", denied("ads.example").exited(0, &[]), Verdict::CliExitedWithoutCredential),
         ("no such program", unstarted("No such file or directory"), Verdict::CliNotStarted),
@@ -250,6 +274,33 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::Delivering,
         ),
     ]
+}
+
+#[test]
+fn a_missing_credential_is_reported_with_the_files_that_were_written() {
+    let found = signed_in().rejected(MISSING).diagnosis();
+    let expected = format!(
+        "Scripted tool reported at {} that it is signed in, and no file appeared where the credential is expected (.scripted/auth.json); \
+         files that were written since its start: “.scripted/other.json”; nothing was delivered.",
+        at(5)
+    );
+    assert_eq!(found.sentence, expected);
+    assert!(found.remedy.starts_with("Compare the provider's `credential.paths`"), "{}", found.remedy);
+}
+
+#[test]
+fn remedies_name_the_rule_that_did_not_match() {
+    let unconfirmed = Case::running().rejected("it is complete, but the tool does not show that it can work with it");
+    let found = unconfirmed.diagnosis();
+    assert_eq!(found.verdict, Verdict::CredentialNotConfirmed);
+    assert!(found.remedy.contains("`sign_in.done`") && !found.remedy.contains("status_argv"), "{}", found.remedy);
+    let mut case = Case::running().entry(TimelineKind::SignInUrl, json!({}));
+    case.supervisor.as_mut().unwrap().code = DeviceCodeState::Unrecognized;
+    let found = case.diagnosis();
+    assert_eq!(found.verdict, Verdict::WaitingForUser);
+    assert!(found.sentence.contains("`sign_in.code`") && found.remedy.contains("`sign_in.code`"), "{found:?}");
+    case.supervisor.as_mut().unwrap().code = DeviceCodeState::Expired;
+    assert_eq!(case.diagnosis().verdict, Verdict::CodeExpired);
 }
 
 #[test]

@@ -13,11 +13,13 @@ use super::{
     status::NOT_RUNNING,
 };
 use anteroom_controller::{
+    api_error::chain,
     config::Config,
     egress,
     external::ExternalMachines,
     providers::Providers,
     state_file_system::{FileSystemKind, StateFileSystem},
+    tls::TlsCertificate,
 };
 use anteroom_machine::{
     image::{self, Image},
@@ -61,6 +63,7 @@ pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyh
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
     checks.push(check("disk", disk(config)));
     checks.push(check("state directory", state_file_system(config)));
+    checks.extend(certificate(config).map(|finding| check("certificate", finding)));
     checks.extend(egress_proxy(config).map(|finding| check("egress proxy", finding)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
     let (of_server, is_running) = server(client).await;
@@ -130,6 +133,19 @@ fn providers(config: &Config) -> Finding {
     match Providers::load(config) {
         Ok(providers) => Finding::Ok(providers.comma_separated_ids()),
         Err(errors) => Finding::Missing(errors.join("; ")),
+    }
+}
+
+/// The server's own certificate; `None`: none is configured.
+fn certificate(config: &Config) -> Option<Finding> {
+    match TlsCertificate::open(config) {
+        Ok(certificate) => {
+            certificate.map(|certificate| certificate.validity()).map(|validity| match validity.is_ending {
+                true => Finding::Degraded(validity.sentence()),
+                false => Finding::Ok(validity.sentence()),
+            })
+        }
+        Err(error) => Some(Finding::Missing(chain(&error))),
     }
 }
 

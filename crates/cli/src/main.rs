@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod backup;
 mod bench;
 mod bundle;
 mod client;
@@ -10,6 +11,7 @@ mod confirm;
 mod connection;
 mod credential_files;
 mod credentials;
+mod db;
 mod diagnose;
 mod doctor;
 mod erase;
@@ -21,6 +23,7 @@ mod login;
 mod logs;
 mod machine_environment;
 mod output;
+mod overrides;
 mod own_options;
 mod pages;
 mod progress;
@@ -48,11 +51,10 @@ use crate::{
     connection::{GivenOptions, ServerArguments, local_access},
 };
 use anteroom_controller::{
-    config::{Config, ConfigSources, Override},
+    config::{Config, ConfigSources},
     log,
 };
 use anteroom_wire::ProviderId;
-use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{OutputFailure, one_line, print_error_line, print_line};
 use std::{
@@ -175,6 +177,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Back up the database and the audit trail to one file, while the server runs.
+    Backup(backup::BackupArguments),
+    /// Restore a backup into a new state directory, while no server runs.
+    Restore(backup::RestoreArguments),
+    /// Check the database.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Run one reconciliation now: end orphaned sessions and machines, remove old receipts and bundles.
     Reconcile {
         /// Print the planned actions with their reasons, and do nothing.
@@ -308,7 +317,7 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Providers(providers::ProvidersCommand::Example) = &arguments.command {
         return Ok(providers::print_example());
     }
-    let sources = ConfigSources { file: config_file(&arguments), overrides: overrides(&arguments)? };
+    let sources = ConfigSources { file: config_file(&arguments), overrides: overrides::given(&arguments)? };
     if let Some(why) = arguments.command.host_need() {
         arguments.server.require_this_host(given, why)?;
     }
@@ -347,6 +356,10 @@ impl Command {
             (matches!(self, Self::Config(_)), "reads the configuration of the host on which it runs"),
             (matches!(self, Self::Doctor { leaks: false, .. }), "checks the host on which it runs"),
             (matches!(self, Self::Image(_)), "works on the images in this host's cache directory"),
+            (
+                matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Db(_)),
+                "reads and writes files of the server's host",
+            ),
             (matches!(self, Self::Bench(_)), "measures the host on which it runs"),
             (
                 matches!(self, Self::Providers(Check { .. } | Test(_) | Outdated { .. })),
@@ -367,6 +380,15 @@ async fn run_on_this_host(config: Config, command: Command) -> anyhow::Result<Ex
     }
     if let Command::Image(command) = command {
         return image::run(&config, command).await;
+    }
+    if let Command::Backup(arguments) = command {
+        return backup::run_backup(&config, arguments).await;
+    }
+    if let Command::Db(command) = command {
+        return db::run(&config, command).await;
+    }
+    if let Command::Restore(arguments) = command {
+        return backup::run_restore(&config, arguments).await;
     }
     if let Command::Doctor { leaks: false, network, public_url, host, json } = command {
         return match network {
@@ -405,6 +427,9 @@ async fn run_with_server(config: &Config, client: &ApiClient, command: Command) 
         Command::Serve { .. }
         | Command::Config(_)
         | Command::Image(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Db(_)
         | Command::Bench(_)
         | Command::Auth(_)
         | Command::Completions { .. }
@@ -431,37 +456,6 @@ fn config_file(arguments: &Arguments) -> Option<PathBuf> {
     let is_elsewhere = arguments.state_dir.is_some() || arguments.cache_dir.is_some();
     let of_package = || Some(Path::new(PACKAGE_CONFIG_FILE)).filter(|path| !is_elsewhere && File::open(path).is_ok());
     arguments.config.clone().or_else(|| of_package().map(Path::to_owned))
-}
-
-/// The settings that flags and variables of the environment set.
-fn overrides(arguments: &Arguments) -> anyhow::Result<Vec<Override>> {
-    let mut listen = None;
-    if let Command::Serve { listen: Some(address), .. } = &arguments.command {
-        listen = Some(address.to_string());
-    } else if let Command::Config(_) = &arguments.command {
-        listen = std::env::var("ANTEROOM_LISTEN").ok();
-    }
-    let path = |dir: &Option<PathBuf>| {
-        let text = dir.as_ref().map(|dir| dir.to_str().map(str::to_owned).context("a directory is not valid UTF-8"));
-        text.transpose()
-    };
-    let all = [
-        ("state_dir", path(&arguments.state_dir)?, ["--state-dir", "ANTEROOM_STATE_DIR"]),
-        ("cache_dir", path(&arguments.cache_dir)?, ["--cache-dir", "ANTEROOM_CACHE_DIR"]),
-        ("listen", listen, ["--listen", "ANTEROOM_LISTEN"]),
-    ];
-    let set = all.into_iter().filter_map(|(key, value, [flag, variable])| {
-        let source = if is_argument(flag) { flag } else { variable };
-        Some(Override { key, value: value?.into(), source })
-    });
-    Ok(set.collect())
-}
-
-/// Whether this program was started with the flag.
-fn is_argument(flag: &str) -> bool {
-    let mut arguments = std::env::args_os().skip(1).take_while(|argument| argument != "--");
-    let is_flag = |text: &str| text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-    arguments.any(|argument| is_flag(&argument.to_string_lossy()))
 }
 
 fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {

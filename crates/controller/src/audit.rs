@@ -5,6 +5,7 @@
 
 mod changed_settings;
 mod request_scope;
+mod restored;
 mod task;
 
 pub use changed_settings::changed_settings;
@@ -12,6 +13,7 @@ pub use request_scope::{
     RequestScope, note_action, note_actor, note_agent, note_caller, note_credential, note_detail, note_peer,
     note_person, note_session, note_user,
 };
+pub use restored::record_restore;
 pub use task::run_audit_task;
 
 use crate::{

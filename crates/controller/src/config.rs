@@ -14,6 +14,7 @@ mod retention;
 mod sessions;
 mod sources;
 mod table;
+mod tls;
 mod vault;
 
 pub use audit::Audit;
@@ -27,6 +28,7 @@ pub use public_url::normalise_public_url;
 pub use retention::Retention;
 pub use sessions::Sessions;
 pub use sources::{ConfigSources, Override, ShownSetting};
+pub use tls::Tls;
 pub use vault::Vault;
 
 use crate::{
@@ -89,6 +91,8 @@ greeting_ms_max = 5000                # timeout for the VNC handshake, 10 to 600
         vault: Vault;
         /// HTTP.
         http: Http;
+        /// TLS without a reverse proxy (docs/operations.md). `public_url` must then begin with https://.
+        tls: Tls;
         /// Outbound connections of machines.
         egress: Egress;
         /// The server's log.
@@ -207,7 +211,7 @@ impl Config {
         if !self.listen.ip().is_loopback() && self.public_url.is_none() {
             errors.push(format!(
                 "listen is {}, which other hosts can reach, and public_url is not set: set public_url to the https address of \
-                 the reverse proxy, or listen on 127.0.0.1",
+                 the reverse proxy (or of this server, with [tls]), or listen on 127.0.0.1",
                 self.listen
             ));
         }
@@ -215,6 +219,7 @@ impl Config {
             errors.push(error);
         }
         errors.extend(self.http.validation_errors());
+        errors.extend(self.tls.validation_errors(self.public_url.as_deref()));
         errors.extend(self.log.validation_errors());
         errors.extend(self.webhook.validation_errors());
         errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));

@@ -5,6 +5,7 @@ use crate::{
     config::{Config, ConfigErrors, ConfigSources},
     egress,
     providers::Providers,
+    tls::TlsCertificate,
 };
 use std::collections::BTreeSet;
 
@@ -24,6 +25,9 @@ fn file_errors(config: &Config) -> Vec<String> {
     errors.extend(egress::extra_ca_pem(config).err().map(|error| chain(&error)));
     if config.egress.validation_errors().is_empty() {
         errors.extend(egress::open_proxy(config).err().map(|error| chain(&error)));
+    }
+    if config.tls.validation_errors(config.public_url.as_deref()).is_empty() {
+        errors.extend(TlsCertificate::open(config).err().map(|error| chain(&error)));
     }
     if config.oidc.issuer.is_some() {
         errors.extend(config.oidc.read_secret().err().map(|error| chain(&error)));

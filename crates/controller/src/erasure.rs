@@ -9,11 +9,12 @@
 
 use crate::{
     api_error::{ApiError, chain},
+    backup::DATABASE_NAME,
     retention::{BUNDLE_SUFFIX, RECEIPT_SUFFIX, list_files, remove_file},
     session::{context::SessionContext, end::end_session, server_context::ServerContext},
     unix_time,
 };
-use anteroom_store::{ErasedRows, ErasedUser};
+use anteroom_store::{ErasedRows, ErasedUser, KEPT_S_MAX, remove_migration_copies};
 use anteroom_wire::{
     EndReason, Problem, SessionId,
     operator_reports::{EraseReport, EraseRequest},
@@ -53,6 +54,7 @@ pub async fn erase_user(context: &SessionContext, request: &EraseRequest) -> Res
     let sessions: Vec<SessionId> = sessions.into_iter().map(|session| session.id).collect();
     wait_ended(context, &sessions).await?;
     let rows = context.store.erase_user(user).await?;
+    remove_copies(context, Duration::ZERO).await;
     let report = finish(context, &rows);
     // Without the user's id: this line stays.
     tracing::info!(
@@ -78,6 +80,23 @@ async fn wait_ended(context: &SessionContext, sessions: &[SessionId]) -> Result<
     ended.map_err(|_| {
         ApiError::new(Problem::NotReady, "the machines of the user's sessions have not ended in time; try again")
     })
+}
+
+/// Removes copies of the database from before a migration, which have what is erased.
+async fn remove_copies(context: &SessionContext, age_min: Duration) {
+    let path = context.config().state_dir.join(DATABASE_NAME);
+    let removed = tokio::task::spawn_blocking(move || remove_migration_copies(&path, age_min)).await;
+    match removed.map_err(std::io::Error::other).flatten() {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(
+            outcome = "migration_copies_removed",
+            removed,
+            "copies of the database from before a migration removed"
+        ),
+        Err(error) => {
+            tracing::warn!(outcome = "migration_copies_kept", %error, "copies of the database from before a migration not removed")
+        }
+    }
 }
 
 /// Deletes the files that belong to erased rows.
@@ -143,6 +162,7 @@ pub async fn run_retention_job(server_context: ServerContext) {
                 tracing::warn!(outcome = "retention_delayed", error = %chain(&error), "deletion of old sessions delayed");
             }
         }
+        remove_copies(&server_context, Duration::from_secs(KEPT_S_MAX)).await;
         tokio::select! {
             () = tokio::time::sleep(JOB_INTERVAL) => {}
             () = server_context.stop.cancelled() => return,

@@ -43,6 +43,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         reconcile(server_context),
     ];
     checks.extend(external_machines(server_context));
+    checks.extend(certificate(server_context));
     checks.extend(sign_in_provider(server_context));
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     let isolation = Some(server_context.image.isolation.clone());
@@ -160,6 +161,13 @@ fn external_machines(server_context: &ServerContext) -> Option<HealthCheck> {
     let unencrypted = server_context.external.unencrypted_names();
     let detail = format!("connections to these desktops are not encrypted: {}", unencrypted.join(", "));
     (!unencrypted.is_empty()).then(|| check("external_machines", HealthStatus::Degraded, detail))
+}
+
+/// Reports how long this server's certificate is valid; `None`: it has none.
+fn certificate(server_context: &ServerContext) -> Option<HealthCheck> {
+    let validity = server_context.tls.as_ref()?.validity();
+    let status = if validity.is_ending { HealthStatus::Degraded } else { HealthStatus::Ok };
+    Some(check("certificate", status, validity.sentence()))
 }
 
 /// Reports whether the OpenID provider answers, and the redirect URI that it must know; `None`: none is configured. A report does not

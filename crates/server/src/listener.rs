@@ -2,14 +2,19 @@
 //!
 //! ```text
 //!  accept ──▶ admit: closes a waiting connection of a stranger, or answers 503
+//!    └─▶ with a certificate: TLS; plain HTTP is redirected
 //!    └─▶ first bytes: HTTP/1.1, or HTTP/2 where the settings permit it ──▶ requests ──▶ router
 //! ```
 
 mod connections;
 mod guarded_stream;
+mod listeners;
+pub(crate) mod redirect;
 mod refusal;
 
 pub(crate) use connections::{Connection, TooManyConnections};
+pub(crate) use listeners::Listeners;
+pub(crate) use redirect::serve_redirects;
 
 use crate::{
     app::App,
@@ -25,13 +30,14 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use connections::{ConnectionSlot, Connections, Protocol, RequestGuard};
 use guarded_stream::GuardedStream;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use redirect::redirect;
 use refusal::refuse;
 use std::{
     convert::Infallible,
@@ -43,9 +49,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -67,6 +74,11 @@ pub(crate) const REFUSALS_MAX: usize = 64;
 /// Time for the answer to a refused connection.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The type of the first record of TLS.
+const TLS_HANDSHAKE: u8 = 22;
+/// Browsers use https for this host for a year, even if a link says http.
+const HSTS: &str = "max-age=31536000";
+
 /// The first bytes of HTTP/2 (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The answer where HTTP/2 is off: empty SETTINGS, then GOAWAY with `HTTP_1_1_REQUIRED` and 41 bytes of text.
@@ -81,6 +93,10 @@ pub(crate) struct TcpServer {
     trusted_proxies: TrustedProxies,
     /// Whether HTTP/2 is served.
     http2: bool,
+    /// `None`: plain HTTP.
+    tls: Option<TlsAcceptor>,
+    /// Where plain HTTP is redirected.
+    base_url: Arc<str>,
     /// The tasks of connections.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -88,15 +104,22 @@ pub(crate) struct TcpServer {
 
 impl TcpServer {
     /// Serves these routes. Raises this process's limit of open files.
-    pub(crate) fn new(app: &App, router: Router, tasks: TaskTracker) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub(crate) fn new(app: &App, router: Router, tasks: TaskTracker) -> anyhow::Result<Self> {
+        let http2 = app.config().http.http2;
+        let tls = app.tls.as_ref().map(|certificate| certificate.server_config(http2)).transpose()?;
+        Ok(Self {
             router,
             connections: Connections::new(&app.limits.connections, raise_open_files()),
             trusted_proxies: app.trusted_proxies.clone(),
-            http2: app.config().http.http2,
+            http2,
+            tls: tls.map(TlsAcceptor::from),
+            base_url: app.auth.addresses.base_url().into(),
             tasks,
             stop: app.stop.clone(),
-        }
+        })
     }
 
     /// Accepts connections until the server stops.
@@ -110,6 +133,8 @@ impl TcpServer {
             match accepted {
                 Ok((stream, address)) => match self.connections.admit(self.limited_network(address)) {
                     Ok(slot) => _ = self.tasks.spawn(self.clone().serve_connection(stream, address, slot)),
+                    // A client of TLS would not understand the answer.
+                    Err(_) if self.tls.is_some() => {}
                     Err(reason) => {
                         if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                             self.tasks.spawn(async move {
@@ -137,35 +162,73 @@ impl TcpServer {
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX);
         let connection = slot.connection().clone();
-        let mut stream = GuardedStream::new(stream, slot);
-        let protocol = tokio::select! {
-            protocol = read_protocol(&mut stream) => protocol,
-            () = self.stop.cancelled() => return,
+        let stream = GuardedStream::new(stream, slot);
+        let served = match self.tls.clone() {
+            Some(tls) => self.serve_tls(stream, address, connection, tls).await,
+            None => self.serve_plain(stream, address, connection).await,
         };
-        let ended = match protocol {
-            Ok(Protocol::Http1) => self.serve_http1(stream, address, connection).await,
-            Ok(Protocol::Http2) if self.http2 => self.serve_http2(stream, address, connection).await,
-            Ok(Protocol::Http2) => {
+        if let Err(error) = served {
+            tracing::trace!(outcome = "connection_ended", peer = %address, %error, "connection ended");
+        }
+    }
+
+    async fn serve_plain(
+        &self,
+        mut stream: GuardedStream,
+        address: SocketAddr,
+        connection: Connection,
+    ) -> Result<(), ConnectionError> {
+        let protocol = tokio::select! {
+            protocol = read_protocol(&mut stream) => protocol?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        match protocol {
+            Protocol::Http1 => self.serve_http1(stream, address, connection).await?,
+            Protocol::Http2 if self.http2 => self.serve_http2(stream, address, connection).await?,
+            Protocol::Http2 => {
                 let refused = async {
                     stream.write_all(HTTP2_REFUSAL).await?;
                     stream.shutdown().await
                 };
                 let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refused).await;
-                Ok(())
             }
-            Err(error) => {
-                tracing::trace!(outcome = "connection_ended", peer = %address, %error, "connection ended without a request");
-                Ok(())
-            }
-        };
-        if let Err(error) = ended {
-            tracing::trace!(outcome = "connection_ended", peer = %address, %error, "connection ended");
         }
+        Ok(())
+    }
+
+    /// The time limit of a request's head includes the handshake.
+    async fn serve_tls(
+        &self,
+        mut stream: GuardedStream,
+        address: SocketAddr,
+        connection: Connection,
+        tls: TlsAcceptor,
+    ) -> Result<(), ConnectionError> {
+        let accepted = async {
+            if !begins_with_tls(&mut stream).await? {
+                redirect(&mut stream, &self.base_url).await;
+                return io::Result::Ok(None);
+            }
+            tls.accept(stream).await.map(Some)
+        };
+        let stream = tokio::select! {
+            accepted = accepted => accepted?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let Some(stream) = stream else { return Ok(()) };
+        // Only names that this server offers are agreed on.
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..]);
+        if is_http2 {
+            self.serve_http2(stream, address, connection).await?;
+        } else {
+            self.serve_http1(stream, address, connection).await?;
+        }
+        Ok(())
     }
 
     async fn serve_http1(
         &self,
-        stream: GuardedStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
         connection: Connection,
     ) -> hyper::Result<()> {
@@ -186,7 +249,7 @@ impl TcpServer {
 
     async fn serve_http2(
         &self,
-        stream: GuardedStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
         connection: Connection,
     ) -> hyper::Result<()> {
@@ -224,12 +287,38 @@ impl TcpServer {
         let guard = connection.begin_request();
         request.extensions_mut().insert(ConnectInfo(Peer::Tcp(address)));
         request.extensions_mut().insert(connection.clone());
-        let response = self.router.clone().oneshot(request.map(Body::new)).await?;
+        let mut response = self.router.clone().oneshot(request.map(Body::new)).await?;
+        if self.tls.is_some() {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             connection.upgrade();
         }
         Ok(response.map(|body| CountedBody { body, _request: guard }))
     }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    /// Before a request, or in the handshake.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// In HTTP.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Whether the client begins a TLS handshake (RFC 8446 §5.1); the byte is put back.
+async fn begins_with_tls(stream: &mut GuardedStream) -> io::Result<bool> {
+    let mut first = BytesMut::with_capacity(1);
+    if stream.read_buf(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let first = first.freeze();
+    let is_tls = first.first() == Some(&TLS_HANDSHAKE);
+    stream.unread(first);
+    Ok(is_tls)
 }
 
 /// Reads until it is certain which protocol the client speaks, and puts the bytes back.

@@ -8,6 +8,7 @@ use anteroom_controller::{
     config_files::read_with_files,
     log,
     providers::Providers,
+    tls::NewCertificate,
     webhook::Receivers,
 };
 use tokio::signal::unix::Signal;
@@ -27,7 +28,7 @@ async fn reload(app: &App, sources: &ConfigSources) {
         Ok(config) => prepare(app, Reload::new(&app.config(), &config)),
         Err(ConfigErrors { errors, .. }) => Err(errors),
     };
-    let Prepared { reload, providers, receivers } = match prepared {
+    let Prepared { reload, providers, receivers, certificate } = match prepared {
         Ok(prepared) => prepared,
         Err(errors) => {
             for error in errors {
@@ -40,6 +41,9 @@ async fn reload(app: &App, sources: &ConfigSources) {
     app.live_providers.set(providers);
     app.live_config.set(config);
     app.webhook_messages.replace(receivers);
+    if let (Some(tls), Some(new)) = (&app.tls, certificate) {
+        tls.replace(new);
+    }
     let applied = applied.join(", ");
     tracing::info!(outcome = "config_reloaded", settings = applied, "configuration reloaded");
     for setting in need_restart {
@@ -62,6 +66,8 @@ struct Prepared {
     reload: Reload,
     providers: Providers,
     receivers: Receivers,
+    /// `None`: the server speaks plain HTTP.
+    certificate: Option<NewCertificate>,
 }
 
 fn prepare(app: &App, reload: Reload) -> Result<Prepared, Vec<String>> {
@@ -70,6 +76,7 @@ fn prepare(app: &App, reload: Reload) -> Result<Prepared, Vec<String>> {
         demo::add_pages(&mut providers, app.auth.addresses.base_url()).map_err(|error| vec![format!("{error:#}")])?;
     }
     let receivers = Receivers::open(&reload.config, &app.limits.webhook).map_err(|error| vec![chain(&error)])?;
+    let certificate = app.tls.as_ref().map(|tls| tls.read()).transpose().map_err(|error| vec![chain(&error)])?;
     log::change_level(&reload.config.log).map_err(|error| vec![chain(&error)])?;
-    Ok(Prepared { reload, providers, receivers })
+    Ok(Prepared { reload, providers, receivers, certificate })
 }

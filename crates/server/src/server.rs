@@ -8,7 +8,7 @@ use crate::{
     demo,
     free_memory::release_free_memory,
     http,
-    listener::TcpServer,
+    listener::{Listeners, TcpServer, serve_redirects},
     peer::{OperatorSocket, Peer},
     reload::reload_on_signal,
     service_manager,
@@ -62,10 +62,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, UnixListener},
-    signal::unix::Signal,
-};
+use tokio::{net::UnixListener, signal::unix::Signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The environment that machines are started in.
@@ -110,10 +107,8 @@ pub async fn start_server(
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
     let database = open_database(&config, &limits, &environment).await?;
     let receivers = Receivers::open(&config, &limits.webhook)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
-    })?;
-    let address = listener.local_addr()?;
+    let listeners = Listeners::open(&config).await?;
+    let address = listeners.main.local_addr()?;
     let addresses = Addresses::new(config.public_url.as_deref(), address, &open_local_name(&state.path)?)?;
     let oidc = Oidc::open(&config, &limits.oidc, addresses.base_url())?;
     let demo = CancellationToken::new();
@@ -142,6 +137,7 @@ pub async fn start_server(
         image: Arc::new(environment.image),
         external: Arc::new(external),
         oidc: oidc.map(Arc::new),
+        tls: listeners.certificate.clone(),
         reconcile_history: Arc::default(),
         close_signal: CloseSignal::new(),
         machines,
@@ -150,7 +146,7 @@ pub async fn start_server(
     let app = App::new(auth, server_context, demo_pages);
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
-    serve(&app, &serving, listener, &state.path)?;
+    serve(&app, &serving, listeners, &state.path)?;
     service_manager::report_ready(&app);
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated(), "server started");
     Ok(Server { app, address, serving, demo })
@@ -294,6 +290,7 @@ async fn open_audit(
     if let Some(rows) = store.take_accepted_rows().await.context("the database")? {
         audit.record(Entry::new(Action::RowsAccept).with_detail("rows", rows)).await;
     }
+    audit::record_restore(&audit, store).await.context("the database")?;
     Ok(Arc::new(audit))
 }
 
@@ -351,10 +348,18 @@ async fn open_store(config: &Config, limits: &ServerLimits, observer: Arc<dyn Wr
     Ok(store)
 }
 
-fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {
+fn serve(app: &App, serving: &TaskTracker, listeners: Listeners, state_dir: &Path) -> anyhow::Result<()> {
+    let Listeners { main: tcp, redirect, certificate } = listeners;
     let unix = OperatorSocket { listener: listen_locally(state_dir)?, machines: app.machines.clone() };
     let router = http::router(app);
-    serving.spawn(TcpServer::new(app, router.clone(), serving.clone()).serve(tcp));
+    serving.spawn(TcpServer::new(app, router.clone(), serving.clone())?.serve(tcp));
+    if let Some(listener) = redirect {
+        let base_url = app.auth.addresses.base_url().into();
+        serving.spawn(serve_redirects(listener, base_url, serving.clone(), app.stop.clone()));
+    }
+    if let Some(certificate) = certificate {
+        serving.spawn(certificate.run_watch(app.stop.clone()));
+    }
     let stop = app.stop.clone();
     let make = router.into_make_service_with_connect_info::<Peer>();
     serving.spawn(async move {

@@ -54,7 +54,7 @@ pub enum StoreError {
     /// The database was written by a newer program.
     #[error(
         "the database has schema version {found}, but this program supports only {known}: run the program that wrote it, or a newer \
-         one, or restore the backup from before the upgrade"
+         one, or put back the database from before the upgrade (`anteroom.db.before-migration-{known}` in the state directory, or a backup)"
     )]
     NewerSchema {
         /// The version of the database.

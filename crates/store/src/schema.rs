@@ -2,7 +2,11 @@
 //!
 //! `meta` holds the version. Each migration and its new version are one transaction, so an interrupted migration has no effect.
 
-use crate::{StoreError, dialect::Dialect};
+use crate::{
+    StoreError,
+    dialect::Dialect,
+    readable_from::{require_readable, write_readable_from},
+};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
 /// One migration: the SQL for all databases, then the SQL only for one (the syntax of triggers differs between databases).
@@ -95,7 +99,7 @@ pub(crate) async fn migrate(connection: &mut AnyConnection, dialect: Dialect) ->
             Some(row) => version_of(row.try_get("value").map_err(failed(SCHEMA_VERSION))?)?,
         };
         if found > SCHEMA_VERSION {
-            return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION });
+            return require_readable(&mut transaction, found).await;
         }
         let Some(migration) = MIGRATIONS.get(found as usize) else { return Ok(()) };
         let next = found + 1;
@@ -115,6 +119,9 @@ pub(crate) async fn migrate(connection: &mut AnyConnection, dialect: Dialect) ->
         .execute(&mut *transaction)
         .await
         .map_err(failed(next))?;
+        if next == SCHEMA_VERSION {
+            write_readable_from(&mut transaction).await.map_err(failed(next))?;
+        }
         transaction.commit().await.map_err(failed(next))?;
     }
 }

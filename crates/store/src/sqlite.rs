@@ -6,6 +6,7 @@
 use crate::{
     StoreError, StoreErrorKind, StoreSettings,
     address::encoded,
+    before_migration::copy_before_migration,
     connection::{Connection, Readers},
     database::{Database, DatabaseKind},
     dialect::Dialect,
@@ -66,7 +67,10 @@ impl Sqlite {
         // A pool retries until its timeout and then reports no cause, so the first connection is made without a pool.
         let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
         prepare(&mut first, &writing, Duration::from_millis(settings.busy_ms_max)).await.map_err(failed)?;
-        let migrated = schema::migrate(&mut first, Dialect::Sqlite).await;
+        let migrated = match copy_before_migration(&mut first, path).await {
+            Ok(()) => schema::migrate(&mut first, Dialect::Sqlite).await,
+            Err(error) => Err(error),
+        };
         let version = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut first).await.map_err(failed);
         // Also after a failure, so that the next process to open the database does not find this connection's files.
         let closed = first.close().await.map_err(failed);
@@ -193,7 +197,7 @@ fn pool(connections_max: u32, settings: StoreSettings, pragmas: String, is_broke
 }
 
 /// The SQLite URL of a path: special characters are percent-encoded.
-fn url_of(path: &Path) -> Result<String, StoreError> {
+pub(crate) fn url_of(path: &Path) -> Result<String, StoreError> {
     let bad = |why| StoreError::BadPath { path: path.to_owned(), why };
     let absolute = std::path::absolute(path).map_err(|_| bad("it is empty, or there is no current directory"))?;
     let text = absolute.to_str().ok_or_else(|| bad("it is not UTF-8; choose another"))?;

@@ -81,6 +81,8 @@ text_enum! {
         RetireKey = "retire_key",
         /// The head of the audit trail is stored.
         AuditHead = "audit_head",
+        /// The record of a restore is taken.
+        Restored = "restored",
         /// The row of the health check is written.
         Health = "health",
     }

@@ -87,12 +87,24 @@ impl TestCa {
     /// # Errors
     /// A name is invalid.
     pub fn issue(&self, names: &[&str], expired: bool) -> io::Result<(Certificate, KeyPair)> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let mut params = params_of(names)?;
         if let Some((first, last)) = if expired { Some((2020, 2021)) } else { self.years } {
             (params.not_before, params.not_after) = (date_time_ymd(first, 1, 1), date_time_ymd(last, 1, 1));
         }
+        self.sign(&params)
+    }
+
+    /// The same; its validity ends with the begin of this day: year, month, day.
+    ///
+    /// # Errors
+    /// A name is invalid.
+    pub fn issue_until(&self, names: &[&str], (year, month, day): (i32, u8, u8)) -> io::Result<(Certificate, KeyPair)> {
+        let mut params = params_of(names)?;
+        params.not_after = date_time_ymd(year, month, day);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> io::Result<(Certificate, KeyPair)> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         Ok((params.signed_by(&key, &self.issuer).map_err(io::Error::other)?, key))
     }
@@ -125,4 +137,12 @@ impl TestCa {
         let config: ConfigBuilder<ClientConfig, WantsClientCert> = config.with_root_certificates(roots);
         Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
     }
+}
+
+/// A server's certificate for these names.
+fn params_of(names: &[&str]) -> io::Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }

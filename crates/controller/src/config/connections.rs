@@ -12,7 +12,7 @@ settings! {
     pub struct Http {
         /// How long a graceful stop waits for open connections, milliseconds.
         drain_ms_max: u64 = 5_000, within 0..=600_000;
-        /// Whether `listen` accepts HTTP/2 without TLS (prior knowledge), for a reverse proxy that speaks it.
+        /// Whether `listen` accepts HTTP/2: without TLS by prior knowledge, for a reverse proxy that speaks it; with TLS, browsers choose it.
         http2: bool = false;
         /// Origins of sites that may show a session's page in a frame or a popup (docs/embedding.md), at most 20. Default: none.
         frame_ancestors: Vec<String> = Vec::new(), example r#"["https://app.example"]"#;

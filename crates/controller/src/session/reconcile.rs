@@ -241,7 +241,7 @@ async fn supervisor_start(
                 permit: server_context.queue.acquire_for_adopted(&owner),
             })
         }
-        (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine)),
+        (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine).await?),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
             // It was accepted by the server before.
             Some(SupervisorStart::Queue { ticket: server_context.queue.enqueue_again(&owner), turn: None })
@@ -260,7 +260,7 @@ async fn agent_token(server_context: &ServerContext, row: &SessionRow) -> Result
 }
 
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
-fn lost_machine(server_context: &ServerContext, machine: MachineId) -> SupervisorStart {
+async fn lost_machine(server_context: &ServerContext, machine: MachineId) -> Result<SupervisorStart, StoreError> {
     let receipt = server_context.machines.read_receipt(&machine).ok().flatten();
     let (reason, exit, detail) = match receipt {
         Some(receipt) => {
@@ -270,7 +270,19 @@ fn lost_machine(server_context: &ServerContext, machine: MachineId) -> Superviso
             let reason = Some(supervisor::end_reason_of(&why)).filter(|reason| !reason.permits_replacement());
             (reason, Some(ExitRecord::of_earlier_server(machine, receipt)), detail)
         }
-        None => (None, None, "the server ended before the machine started, or its end is not on record".into()),
+        None => (None, None, no_receipt(server_context, &machine).await?),
     };
-    SupervisorStart::Lost { reason: reason.unwrap_or(EndReason::ControllerRestarted), detail, exit }
+    Ok(SupervisorStart::Lost { reason: reason.unwrap_or(EndReason::ControllerRestarted), detail, exit })
+}
+
+/// Why there is no receipt of a machine.
+async fn no_receipt(server_context: &ServerContext, machine: &MachineId) -> Result<String, StoreError> {
+    let restored = server_context.store.get_restored().await?;
+    Ok(match restored.filter(|restored| machine.unix_ms() < restored.restored_at_ms) {
+        Some(restored) => format!(
+            "this server was restored from the backup of {}; the machine stayed with the server that was backed up",
+            unix_time::format_rfc3339(restored.made_at_ms)
+        ),
+        None => "the server ended before the machine started, or its end is not on record".to_owned(),
+    })
 }

@@ -1,7 +1,7 @@
 //! What all use cases of a server share: the session context, and what runs its machines.
 
 use super::{context::SessionContext, queue::MachineQueue, reconcile::history::ReconcileHistory};
-use crate::{external::ExternalMachines, image::ImageInfo, oidc::Oidc};
+use crate::{external::ExternalMachines, image::ImageInfo, oidc::Oidc, tls::TlsCertificate};
 use anteroom_egress::EgressGate;
 use anteroom_machine::Machines;
 use anteroom_tunnel::CloseSignal;
@@ -23,6 +23,8 @@ pub struct ServerContext {
     pub external: Arc<ExternalMachines>,
     /// The OpenID provider with which people sign in; `None`: none is configured.
     pub oidc: Option<Arc<Oidc>>,
+    /// The certificate with which `listen` speaks TLS; `None`: plain HTTP.
+    pub tls: Option<Arc<TlsCertificate>>,
     /// The egress gate of machines.
     pub gate: Arc<EgressGate>,
     /// The history of reconciliations.

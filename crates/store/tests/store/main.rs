@@ -18,5 +18,6 @@ mod row_macs;
 mod schema;
 mod sessions;
 mod transitions;
+mod upgrade;
 mod webhook_credentials;
 mod write_observer;

@@ -13,7 +13,7 @@ fn read_log(server: &TestServer) -> String {
     fs::read_to_string(server.state_dir().join("log/anteroom.jsonl")).unwrap_or_default()
 }
 
-fn hang_up(server: &TestServer) {
+pub(crate) fn hang_up(server: &TestServer) {
     kill_process(server.server_pid().unwrap(), Signal::HUP).unwrap();
 }
 
@@ -36,7 +36,7 @@ fn lines(server: &TestServer, outcome: &str) -> Vec<Value> {
     lines.filter(|line| line["outcome"] == outcome).collect()
 }
 
-async fn wait_line(server: &TestServer, outcome: &str) -> Value {
+pub(crate) async fn wait_line(server: &TestServer, outcome: &str) -> Value {
     eventually(outcome, WAIT_MAX, async || Ok(lines(server, outcome).pop())).await.unwrap()
 }
 

@@ -14,6 +14,7 @@ mod metrics;
 mod overview;
 mod reconcile_and_leaks;
 mod service_manager;
+mod tls;
 
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind};

@@ -44,6 +44,7 @@ mod s10_audit_tampering;
 mod s11_revocation;
 mod s12_terminal_output;
 mod s15_plaintext;
+mod s17_backup;
 mod s17_erasure;
 mod s17_key_rotation;
 mod s17_key_sources;

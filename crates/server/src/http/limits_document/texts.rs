@@ -4,7 +4,10 @@ use super::{Row, row};
 use crate::{
     auth::browsers::BROWSERS_MAX,
     http::{audit, credentials, invitations, session, session_list, sign_in, tickets},
-    listener::REFUSALS_MAX,
+    listener::{
+        REFUSALS_MAX,
+        redirect::{REDIRECT_MS_MAX, REDIRECTS_MAX},
+    },
 };
 use anteroom_audit::{DETAIL_CHARS_MAX, JOBS_MAX, KNOWN_MAX, STRANGERS_MAX};
 use anteroom_controller::{
@@ -125,6 +128,13 @@ pub(super) fn records(limits: &ServerLimits) -> Vec<Row> {
             REFUSALS_MAX,
             "others are closed without an answer",
         ),
+        row(
+            "connections of plain HTTP that are redirected at once",
+            "connections",
+            REDIRECTS_MAX,
+            "others are closed without an answer",
+        ),
+        row("time of such a connection", "ms", REDIRECT_MS_MAX, "it is closed"),
         row(
             "timeline entries that wait while the database cannot be written",
             "entries",

@@ -1,0 +1,74 @@
+//! The description of a backup, which is its first file.
+
+use anteroom_store::TableContents;
+use serde::{Deserialize, Serialize};
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// The description of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format of the archive.
+    pub format: u32,
+    /// When the copy of the database was made, RFC 3339.
+    pub made_at: String,
+    /// The same, milliseconds since 1970.
+    pub made_at_ms: u64,
+    /// The version of the program that made it.
+    pub version: String,
+    /// The version of the database's schema.
+    pub schema_version: u32,
+    /// The fingerprint of the keys that its records need; absent: no server has used the database.
+    pub key_fingerprint: Option<String>,
+    /// Credentials that are stored.
+    pub credentials: u64,
+    /// Sessions that had not ended.
+    pub active_sessions: u64,
+    /// The providers of both.
+    pub providers: Vec<String>,
+    /// The tables of the database.
+    pub tables: Vec<TableDigest>,
+    /// The other files of the archive.
+    pub files: Vec<FileDigest>,
+}
+
+/// The rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDigest {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub rows: u64,
+    /// The digest of all of them, hexadecimal.
+    pub sha256: String,
+}
+
+/// A file of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// Its name in the archive.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest, hexadecimal.
+    pub sha256: String,
+}
+
+impl From<TableContents> for TableDigest {
+    fn from(TableContents { name, rows, sha256 }: TableContents) -> Self {
+        Self { name, rows, sha256 }
+    }
+}
+
+impl Manifest {
+    /// Whether the archive has the key file.
+    pub fn has_key(&self) -> bool {
+        self.files.iter().any(|file| file.name == super::KEY_NAME)
+    }
+
+    /// The rows of a table; 0 if there is none of this name.
+    pub fn rows_of(&self, table: &str) -> u64 {
+        self.tables.iter().find(|other| other.name == table).map_or(0, |table| table.rows)
+    }
+}

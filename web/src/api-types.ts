@@ -621,7 +621,8 @@ export interface paths {
          * Starts a sign-in session.
          * @description Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
          *     the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
-         *     another body it is 409. The key may be in the header `Idempotency-Key` instead. 503: the queue is full or this host lacks capacity.
+         *     another body it is 409. One key is one attempt, also after the session has ended: a new attempt needs a new key. A key lives as long as
+         *     its session. The key may be in the header `Idempotency-Key` instead. 503: the queue is full or this host lacks capacity.
          */
         post: operations["start_session"];
         delete?: never;
@@ -1206,7 +1207,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns the server's health. `checks` is for authenticated callers, `isolation` for operators. 503: the server is down. */
+        /**
+         * Returns the server's health. `checks` is for authenticated callers other than a session's person and helpers, `isolation` for operators.
+         *     503: the server is down.
+         */
         get: operations["get_health"];
         put?: never;
         post?: never;
@@ -2004,6 +2008,10 @@ export interface components {
         /**
          * @description `GET /api/me`: the authenticated caller.
          * @example {
+         *       "addresses": {
+         *         "listen": "127.0.0.1:7060",
+         *         "pages": "https://anteroom.example"
+         *       },
          *       "name": "a test's operator",
          *       "role": "operator",
          *       "session": null,
@@ -2011,6 +2019,7 @@ export interface components {
          *     }
          */
         CurrentCaller: {
+            addresses?: components["schemas"]["ServerAddresses"] | null;
             /** @description Its name, for people. */
             name: string;
             /** @description `operator`, `auditor`, `backend`, `user`, `viewer` or `helper`. */
@@ -3143,7 +3152,7 @@ export interface components {
          * @description The stable codes of errors and of the reasons for which sessions end. Later versions may have more.
          * @enum {string}
          */
-        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "message_pending" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_a_browser" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_message" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
+        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "message_pending" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_commands" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_a_browser" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_account" | "other_person" | "other_user" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_message" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
         /** @description An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has. */
         ProblemDetails: components["schemas"]["ProblemBody"] & {
             /** @description `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too. */
@@ -3511,6 +3520,13 @@ export interface components {
             /** @description The visible lines; a line that wrapped is one line. */
             lines: string[];
         };
+        /** @description Where a server is reached. */
+        ServerAddresses: {
+            /** @description Where it listens, `ADDRESS:PORT`. */
+            listen: string;
+            /** @description The base of its pages' addresses. */
+            pages: string;
+        };
         /**
          * @description One user signing one tool in.
          * @example ses_01m8ydhrgt6fq1x2v7c9ek3b5a
@@ -3669,6 +3685,8 @@ export interface components {
              * @description When it ended.
              */
             ended_at: string | null;
+            /** @description What the tool said about its failed sign-in; `null`: it did not fail, or said nothing. */
+            failed: string | null;
             /** @description Its id. */
             id: components["schemas"]["SessionId"];
             /** @description The sign-in method. */
@@ -3681,6 +3699,7 @@ export interface components {
             use: components["schemas"]["UsePurpose"] | null;
             /** @description The caller's id for the user. */
             user_id: string | null;
+            verdict: components["schemas"]["Verdict"] | null;
         };
         /**
          * @description One session.
@@ -4006,7 +4025,10 @@ export interface components {
             method?: string | null;
             /** @description The provider's id. */
             provider: string;
-            /** @description The credential to renew by signing in again: it keeps its id. */
+            /**
+             * @description The credential to renew by signing in again: it keeps its id. It must be of the same `user_id`, if that is sent. A sign-in to
+             *     another account does not replace it: the session fails with `other_account`.
+             */
             renews?: string | null;
             /** @description Where the page redirects the user at the end: `http(s)://`, up to 2 KiB. */
             return_url?: string | null;
@@ -4352,7 +4374,7 @@ export interface components {
          * @description The state of a session, or why it ended.
          * @enum {string}
          */
-        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "proxy_fault" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "account_refused" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "unknown_authority" | "credential_invalid_format" | "credential_not_found" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "internal_error" | "unknown";
+        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "proxy_fault" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "account_refused" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "unknown_authority" | "credential_invalid_format" | "credential_not_found" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "other_account" | "internal_error" | "unknown";
         /** @description A failed attempt. */
         WebhookError: {
             /**
@@ -4574,7 +4596,7 @@ export interface components {
                  * @example {
                  *       "close_code": 4400,
                  *       "code": "malformed",
-                 *       "for_person": "This address is not complete. Check that the whole link was copied.",
+                 *       "for_person": "Something here is not complete. If you opened a link, check that all of it was copied.",
                  *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Correct the request as the detail says.",
                  *       "sentence": "The request is not well formed.",
@@ -4599,7 +4621,7 @@ export interface components {
                  *       "code": "unknown_session",
                  *       "for_person": "There is nothing here any more. Go back to where you came from and start again.",
                  *       "instance": "urn:anteroom:request:9f86d081884c7d65",
-                 *       "remedy": "Start a new one.",
+                 *       "remedy": "`anteroom sessions` and GET /api/sessions list those that there are; start a new one if it was removed.",
                  *       "sentence": "There is no such session.",
                  *       "status": 404,
                  *       "title": "There is no such session.",
@@ -6946,7 +6968,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool. */
+            /** @description The idempotency key was used with another body, the credential to renew is of another user, the external machine is in use, or the image does not contain the tool. */
             409: {
                 headers: {
                     "X-Request-Id": components["headers"]["RequestId"];

@@ -44,9 +44,12 @@ impl LinksOfTheRepository {
     }
 }
 
-/// Where the copy of a file is in the book.
+/// Where the copy of a file is in the book. mdBook takes any name with `.md` for a chapter's.
 fn place_of(file: &Path) -> PathBuf {
-    PathBuf::from(format!("files/{}.txt", file.display()))
+    match file.extension() {
+        Some(extension) if extension == "md" => Path::new("files").join(file.with_extension("txt")),
+        _ => PathBuf::from(format!("files/{}.txt", file.display())),
+    }
 }
 
 impl Preprocessor for LinksOfTheRepository {

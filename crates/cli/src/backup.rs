@@ -1,6 +1,6 @@
 //! `anteroom backup FILE|DIR` and `anteroom restore FILE`: they work on the files of this host.
 
-use super::{one_line, print_error_line, print_line, progress::Wait};
+use super::{one_line, print_error_line, print_line, progress::Wait, stop::Stops};
 use anteroom_controller::{
     backup::{self, BackupRequest, Manifest, RestoreReport},
     config::Config,
@@ -13,14 +13,13 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArguments {
     /// The file to make; it must not exist. Or a directory: the file gets a name with the time.
     #[arg(value_name = "FILE|DIR")]
     to: PathBuf,
-    /// Include the key file. Whoever has such a backup can open every stored credential.
+    /// Include the key file. Such a backup opens every stored credential.
     #[arg(long)]
     with_key: bool,
     /// Print JSON.
@@ -45,8 +44,12 @@ pub(super) struct RestoreArguments {
 pub(super) async fn run_backup(config: &Config, arguments: BackupArguments) -> anyhow::Result<ExitCode> {
     let request = BackupRequest { to: &arguments.to, with_key: arguments.with_key };
     let wait = Wait::begin("Making a backup…");
-    let made = unless_ended(backup::create_backup(config, request)).await?;
+    let made = unless_stopped(backup::create_backup(config, request)).await?;
     drop(wait);
+    let made = match made {
+        Ok(made) => made,
+        Err(code) => return Ok(code),
+    };
     let (file, bytes, manifest) = made?;
     if arguments.json {
         print_line(serde_json::to_string_pretty(&json!({ "file": file, "bytes": bytes, "manifest": manifest }))?);
@@ -57,9 +60,7 @@ pub(super) async fn run_backup(config: &Config, arguments: BackupArguments) -> a
         );
     }
     if manifest.has_key() {
-        print_error_line(
-            "anteroom: warning: the backup contains the key file: whoever has it can open every stored credential.",
-        );
+        print_error_line("anteroom: warning: the backup contains the key file: it opens every stored credential.");
     } else if let Some(fingerprint) = manifest.key_fingerprint.as_ref().filter(|_| !arguments.json) {
         print_line(format_args!(
             "It does not contain the key file, without which it is of no use: keep the keys {fingerprint} elsewhere."
@@ -74,8 +75,12 @@ pub(super) async fn run_restore(config: &Config, arguments: RestoreArguments) ->
     config.vault.key_file = arguments.key_file.or(config.vault.key_file);
     let _state = StateDir::lock(&config.state_dir)?;
     let wait = Wait::begin("Restoring a backup…");
-    let restored = unless_ended(backup::restore_backup(&config, &arguments.from)).await?;
+    let restored = unless_stopped(backup::restore_backup(&config, &arguments.from)).await?;
     drop(wait);
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(code) => return Ok(code),
+    };
     let RestoreReport { manifest, key_file, keys_missing } = restored?;
     let keys_missing: Vec<String> = keys_missing.iter().map(ToString::to_string).collect();
     let providers_missing = missing_providers(&config, &manifest);
@@ -118,13 +123,12 @@ API tokens and signed-in browsers are those of the backup: revoke again what was
 were removed. Sessions that were active get a new machine, or end if they are overdue. What was leased or sent to the webhook since the \
 backup may be handed out once more.";
 
-/// Runs it, unless SIGINT or SIGTERM comes first: then what it has written is removed.
-async fn unless_ended<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+/// The result of `work`, or the exit code of the signal that came first: then what it has written is removed.
+async fn unless_stopped<T>(work: impl Future<Output = T>) -> anyhow::Result<Result<T, ExitCode>> {
+    let mut stops = Stops::new()?;
     tokio::select! {
-        done = work => Ok(done),
-        _ = interrupt.recv() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
+        done = work => Ok(Ok(done)),
+        code = stops.next() => Ok(Err(ExitCode::from(code))),
     }
 }
 

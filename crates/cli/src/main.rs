@@ -25,6 +25,7 @@ mod machine_environment;
 mod output;
 mod overrides;
 mod own_options;
+mod package_config;
 mod pages;
 mod progress;
 mod prompt_responder;
@@ -50,25 +51,18 @@ use crate::{
     client::ApiClient,
     connection::{GivenOptions, ServerArguments, local_access},
 };
-use anteroom_controller::{
-    config::{Config, ConfigSources},
-    log,
-};
+use anteroom_controller::config::{Config, ConfigSources};
 use anteroom_wire::ProviderId;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{OutputFailure, one_line, print_error_line, print_line};
 use std::{
     alloc::System,
-    fs::File,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 use zeroizing_alloc::ZeroAlloc;
-
-/// The configuration of the Debian package's service: its superuser and its service's user may read it.
-const PACKAGE_CONFIG_FILE: &str = "/etc/anteroom/anteroom.toml";
 
 /// Wipes all memory that is freed: credentials pass through buffers of the HTTP, TLS and JSON libraries, which do not wipe them.
 #[global_allocator]
@@ -279,9 +273,7 @@ fn unwritten(reason: &str) -> anyhow::Error {
 fn print_usage(error: &clap::Error) -> ExitCode {
     const USAGE_ERROR: u8 = 2;
     if error.use_stderr() {
-        for name in empty_variables() {
-            print_error_line(format_args!("anteroom: the variable {name} is empty: unset it, or give it a value"));
-        }
+        print_empty_variables();
     }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if !error.use_stderr() && !output::record(printed) {
@@ -298,12 +290,13 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The variables of the options of every command that are set to nothing.
-fn empty_variables() -> Vec<String> {
-    let command = Arguments::command();
-    let names = command.get_arguments().filter_map(|argument| argument.get_env());
-    let is_empty = |name: &&std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    names.filter(is_empty).map(|name| name.to_string_lossy().into_owned()).collect()
+/// Names the variables of the options of every command that are set to nothing.
+fn print_empty_variables() {
+    for name in Arguments::command().get_arguments().filter_map(clap::Arg::get_env) {
+        if std::env::var_os(name).is_some_and(|value| value.is_empty()) {
+            print_error_line(format_args!("anteroom: the variable {} is empty: unset it, or set it", name.display()));
+        }
+    }
 }
 
 async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCode> {
@@ -317,7 +310,8 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Providers(providers::ProvidersCommand::Example) = &arguments.command {
         return Ok(providers::print_example());
     }
-    let sources = ConfigSources { file: config_file(&arguments), overrides: overrides::given(&arguments)? };
+    let sources =
+        ConfigSources { file: package_config::config_file(&arguments), overrides: overrides::given(&arguments)? };
     if let Some(why) = arguments.command.host_need() {
         arguments.server.require_this_host(given, why)?;
     }
@@ -328,7 +322,7 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     if let Command::Config(command) = &arguments.command {
         return config_command::run(&sources, command);
     }
-    let config = read_for_command(&sources);
+    let config = overrides::read_for_command(&sources);
     if let (Err(_), Command::Providers(command)) = (&config, &arguments.command) {
         command.check_files()?;
     }
@@ -437,25 +431,6 @@ async fn run_with_server(config: &Config, client: &ApiClient, command: Command) 
             unreachable!("handled before a server is chosen")
         }
     }
-}
-
-/// Reads the configuration of a command, and starts its log.
-fn read_for_command(sources: &ConfigSources) -> anyhow::Result<Config> {
-    let config = sources.read()?;
-    let mut log_config = config.log.clone();
-    if log_config.level == "info" {
-        // The output of a command is enough; only warnings are logged.
-        log_config.level = "warn".into();
-    }
-    log::start_console(&log_config)?;
-    Ok(config)
-}
-
-/// The configuration file that is given, or that of the package.
-fn config_file(arguments: &Arguments) -> Option<PathBuf> {
-    let is_elsewhere = arguments.state_dir.is_some() || arguments.cache_dir.is_some();
-    let of_package = || Some(Path::new(PACKAGE_CONFIG_FILE)).filter(|path| !is_elsewhere && File::open(path).is_ok());
-    arguments.config.clone().or_else(|| of_package().map(Path::to_owned))
 }
 
 fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {

@@ -1,7 +1,10 @@
 //! Settings that flags and variables of the environment set.
 
 use super::{Arguments, Command};
-use anteroom_controller::config::Override;
+use anteroom_controller::{
+    config::{Config, ConfigSources, Override},
+    log,
+};
 use anyhow::Context;
 use std::path::PathBuf;
 
@@ -34,4 +37,16 @@ fn is_argument(flag: &str) -> bool {
     let mut arguments = std::env::args_os().skip(1).take_while(|argument| argument != "--");
     let is_flag = |text: &str| text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
     arguments.any(|argument| is_flag(&argument.to_string_lossy()))
+}
+
+/// Reads the configuration of a command, and starts its log.
+pub(super) fn read_for_command(sources: &ConfigSources) -> anyhow::Result<Config> {
+    let config = sources.read()?;
+    let mut log_config = config.log.clone();
+    if log_config.level == "info" {
+        // The output of a command is enough; only warnings are logged.
+        log_config.level = "warn".into();
+    }
+    log::start_console(&log_config)?;
+    Ok(config)
 }

@@ -23,6 +23,7 @@ pub use error::BackupError;
 pub use manifest::{FORMAT, FileDigest, Manifest, TableDigest};
 pub use restore::{RestoreReport, restore_backup};
 
+use crate::config::Config;
 use anteroom_vault::{KeyId, KeyRing};
 
 /// The database in a state directory and in a backup.
@@ -38,4 +39,9 @@ fn missing_keys(ring: &KeyRing, fingerprint: &str) -> Vec<KeyId> {
     let known = ring.key_ids();
     let named = fingerprint.split(',').filter_map(|entry| entry.split(':').next()?.parse().ok().map(KeyId));
     named.filter(|key| !known.contains(key)).collect()
+}
+
+/// Requires that the data is in a file of this host.
+fn require_file(config: &Config) -> Result<(), BackupError> {
+    if config.database.url.is_some() { Err(BackupError::Postgres) } else { Ok(()) }
 }

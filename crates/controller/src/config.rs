@@ -1,5 +1,4 @@
-//! The configuration: one TOML file with the settings that an operator changes. Each has its unit in its name. All errors are reported
-//! at once. Other limits are constants, see [`limits`](crate::limits).
+//! The configuration: one TOML file with what an operator changes. All errors are reported at once. Other limits: [`limits`](crate::limits).
 
 mod audit;
 mod connections;

@@ -3,7 +3,11 @@
 //! A [`SpecSource`] makes a [`ProcessSpec`] for a machine id. There are two: a QEMU template and, in tests, a plain process. A spec
 //! contains no secrets; it is in the machine's run directory (`keeper.json`, mode 0600).
 
-use crate::verified_files::{FileStamp, VerifyError};
+mod error;
+
+pub use error::SpecError;
+
+use crate::verified_files::FileStamp;
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -29,33 +33,6 @@ pub trait SpecSource: Send + Sync + 'static {
     /// # Errors
     /// See [`SpecError`].
     fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError>;
-}
-
-/// Why no spec could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SpecError {
-    /// A path is not UTF-8 and cannot be written into a spec.
-    #[error("the path {0:?} is not UTF-8")]
-    Path(PathBuf),
-    /// A file that the machine needs cannot be read.
-    #[error("{what} is missing at {path:?}")]
-    Missing {
-        /// The kind of file.
-        what: &'static str,
-        /// The expected path.
-        path: PathBuf,
-        /// Why it cannot be read.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file that the machine needs does not have the content that it should have.
-    #[error(
-        "a file of the machine cannot be used; restart the server, which verifies the image and makes a damaged template again"
-    )]
-    File(#[from] VerifyError),
-    /// A value that the program would reject.
-    #[error("{0}")]
-    Value(String),
 }
 
 /// One machine's process. Its working directory is the run directory, so socket names are relative.

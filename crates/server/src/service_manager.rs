@@ -1,4 +1,4 @@
-//! Tells the service manager what the server does (`sd_notify(3)`). Does nothing where `$NOTIFY_SOCKET` is not set.
+//! Reports to the service manager what the server does (`sd_notify(3)`). Does nothing where `$NOTIFY_SOCKET` is not set.
 
 use crate::app::App;
 use sd_notify::NotifyState;

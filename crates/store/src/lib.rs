@@ -56,6 +56,7 @@ mod row_macs;
 mod row_reader;
 mod schema;
 mod sessions;
+mod settings;
 mod sqlite;
 mod store;
 mod text_enum;
@@ -104,7 +105,8 @@ pub use sessions::{
     CreateSessionOutcome, EndedSessions, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason,
     RowStatus, SessionEnd, SessionFilter, SessionOutcome, SessionRow, SessionStates,
 };
-pub use store::{PurgeCounts, Store, StoreSettings};
+pub use settings::StoreSettings;
+pub use store::{PurgeCounts, Store};
 pub use tickets::{NewTicket, TicketPurpose};
 pub use timeline::{AppendOutcome, NewTimelineEntry, TimelineRow};
 pub use transition::{ExpectedState, SessionChange, TransitionOutcome};

@@ -19,7 +19,7 @@ export function OperatorHint() {
 export function OtherConnectionsHint() {
   return (
     <p class="hint" lang="en" data-elsewhere>
-      Here is what you connected on these pages. What <code>anteroom login</code> and other callers stored is among{" "}
+      Only sign-ins of these pages are listed. What <code>anteroom login</code> and other callers stored is among{" "}
       <a href="/admin/connections">all connections</a>.
     </p>
   );

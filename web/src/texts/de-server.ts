@@ -357,8 +357,8 @@ const descriptors: ServerTexts["descriptors"] = {
     "Öffnen Sie den Link in Ihrem eigenen Browser, melden Sie sich unter einem beliebigen Namen an, und fügen Sie den Code ein, den die letzte Seite zeigt.",
   "Open the page in your own browser and enter the code there, under any name.":
     "Öffnen Sie die Seite in Ihrem eigenen Browser, und geben Sie dort den Code unter einem beliebigen Namen ein.",
-  "Make an API key on this server's page /demo/key, and paste it here.":
-    "Erstellen Sie einen API-Schlüssel auf der Seite /demo/key dieses Servers, und fügen Sie ihn hier ein.",
+  "Make an API key on the page /demo/key of this address, and paste it here.":
+    "Erstellen Sie einen API-Schlüssel auf der Seite /demo/key dieser Adresse, und fügen Sie ihn hier ein.",
   "The project of your workspace account": "Das Projekt Ihres Workspace-Kontos",
   "With a link, in your own browser": "Mit einem Link, in Ihrem eigenen Browser",
   "Choose your account's region in the terminal with the arrow keys and Enter, then paste a ModelStudio API key.": `${REGION}, und fügen Sie dann einen API-Schlüssel von ModelStudio ein.`,

@@ -307,6 +307,8 @@ impl<'a> CredentialWatch<'a> {
         let is_absent = |path: &String| matches!(self.read_file(path), CheckResult::Absent);
         if outcome != Some(&SignInOutcome::Done) || !paths.iter().all(is_absent) {
             self.state.not_found_since = None;
+            // A tool that is started again is looked after again.
+            self.state.reported.retain(|_, reason| !matches!(reason, Rejection::NotFound { .. }));
             return;
         }
         let since = *self.state.not_found_since.get_or_insert_with(Instant::now);

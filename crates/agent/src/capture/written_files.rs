@@ -1,4 +1,4 @@
-//! The names of files that a tool wrote below its home directory, for whoever compares them with the descriptor's paths. Never their contents.
+//! The names of files that a tool wrote below its home directory, to be compared with the descriptor's paths. Never their contents.
 
 use std::{cmp::Reverse, collections::VecDeque, fmt, fs, path::Path, time::SystemTime};
 

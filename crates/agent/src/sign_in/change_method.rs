@@ -9,7 +9,7 @@ use crate::{
 };
 use anteroom_wire::{
     Problem,
-    agent::{CaptureState, CliState, SignInEvent},
+    agent::{CaptureState, ChangeMethod, CliState, SignInEvent},
     provider::Provider,
 };
 use std::time::Duration;
@@ -17,18 +17,19 @@ use std::time::Duration;
 /// How long the stop of the tool may take, including the limits of the pane and its stop, milliseconds.
 const STOP_MS_MAX: u64 = 15_000;
 
-/// Stops the tool and lets the pane start it by the method of `provider`. A method that is already active is not started again.
+/// Stops the tool and lets the pane start it by the method of the request's provider. A method that is already active is started again
+/// only if the request says so.
 ///
 /// # Errors
 /// [`Problem::NotReady`] before the claim, [`Problem::Malformed`] for another or an invalid provider or where a stored credential is
 /// used, [`Problem::DeliveryInProgress`] while a credential is being delivered, [`Problem::Internal`] when the tool does not stop.
-pub(crate) async fn change_method(agent: &Agent, provider: Provider) -> Result<(), ApiError> {
+pub(crate) async fn change_method(agent: &Agent, request: ChangeMethod) -> Result<(), ApiError> {
     let _applying = agent.claim.applying.lock().await;
     let Some(claim) = agent.claim.current() else {
         return Err(ApiError::new(Problem::NotReady, "the machine is not claimed"));
     };
-    let next = claim.with_provider(&agent.environment, provider)?;
-    if next.provider == claim.provider && agent.tool.is_active() {
+    let next = claim.with_provider(&agent.environment, request.provider)?;
+    if next.provider == claim.provider && agent.tool.is_active() && !request.restart {
         return Ok(());
     }
     let Ok(_delivery) = agent.tool.delivery_lock.try_lock() else {

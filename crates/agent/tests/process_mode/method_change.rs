@@ -20,7 +20,7 @@ fn provider_for_method(name: &str, script: &str) -> Provider {
 }
 
 async fn change_method(sender: &mut Sender, provider: &Provider) -> (u16, String) {
-    let (status, body) = post(sender, "/method", &ChangeMethod { provider: provider.clone() }).await;
+    let (status, body) = post(sender, "/method", &ChangeMethod { provider: provider.clone(), restart: false }).await;
     (status.as_u16(), if body.is_empty() { String::new() } else { problem(&body).code })
 }
 

@@ -440,7 +440,7 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     by_key.method = MethodName::try_from("key".to_owned()).unwrap();
     let (pattern, expected_format) = (Some("sk-[a-z]+".into()), Some("It begins with sk-".into()));
     by_key.key_entry = Some(KeyEntry { label: "The key".into(), pattern, expected_format });
-    let (status, body) = post(&mut sender, "/method", &ChangeMethod { provider: by_key }).await;
+    let (status, body) = post(&mut sender, "/method", &ChangeMethod { provider: by_key, restart: false }).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "{}", String::from_utf8_lossy(&body));
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "key_entry")).await;
     let now = fixture.sign_in(&mut sender).await;
@@ -450,7 +450,10 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     wait_screen(&mut sender, "key of 9").await;
     wait_prompt(&fixture, &mut sender, |open| open.is_none()).await;
     // And back: the same prompt opens again.
-    assert_eq!(post(&mut sender, "/method", &ChangeMethod { provider: tool }).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(
+        post(&mut sender, "/method", &ChangeMethod { provider: tool, restart: false }).await.0,
+        StatusCode::NO_CONTENT
+    );
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "code")).await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
     eventually("URL reported again", async || {

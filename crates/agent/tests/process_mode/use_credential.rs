@@ -353,7 +353,8 @@ async fn method_change_is_rejected_during_a_credential_use() {
     let claim_request = claim_with_use(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null");
     send_claim(&mut sender, &claim_request).await;
     eventually("command started", async || fixture.home("runs").exists().then_some(())).await;
-    let (status, body) = post(&mut sender, "/method", &ChangeMethod { provider: claim_request.provider.clone() }).await;
+    let (status, body) =
+        post(&mut sender, "/method", &ChangeMethod { provider: claim_request.provider.clone(), restart: false }).await;
     assert_eq!((status.as_u16(), problem(&body).code.as_str()), (400, "malformed"));
     assert_eq!(fs::read_to_string(fixture.home("runs")).unwrap(), "run\n");
 }

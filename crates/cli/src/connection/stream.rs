@@ -53,7 +53,7 @@ pub(crate) enum Access {
         /// Absent if neither the server nor the proxy needs it.
         tls: Option<Arc<ClientConfig>>,
         /// The proxy on the way.
-        proxy: Option<ClientProxy>,
+        proxy: Option<Box<ClientProxy>>,
     },
 }
 
@@ -88,7 +88,7 @@ impl Access {
         let proxy = ClientProxy::for_server(&url)?;
         let needs_tls = url.is_https() || proxy.as_ref().is_some_and(ClientProxy::is_https);
         let tls = needs_tls.then(|| tls_config(cacert)).transpose()?.map(Arc::new);
-        Ok(Self::Remote { url, token, tls, proxy })
+        Ok(Self::Remote { url, token, tls, proxy: proxy.map(Box::new) })
     }
 
     /// The value of the `Host` header.
@@ -118,7 +118,7 @@ impl Access {
                 stream.map(|stream| Box::new(stream) as ApiStream).map_err(|error| ConnectError(error.to_string()))
             }
             Self::Remote { url, tls, proxy, .. } => {
-                let connected = connect_remote(url, tls.as_ref(), proxy.as_ref());
+                let connected = connect_remote(url, tls.as_ref(), proxy.as_deref());
                 match timeout(Duration::from_secs(CONNECT_S_MAX), connected).await {
                     Ok(Ok(stream)) => Ok(stream),
                     Ok(Err(error)) => Err(ConnectError(describe(&error))),

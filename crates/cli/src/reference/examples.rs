@@ -75,10 +75,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("image export", &["anteroom image export anteroom-image.tar"]),
     (
         "image fetch",
-        &[
-            "anteroom image fetch anteroom-image.tar",
-            "curl -fL https://mirror.example/anteroom-image.tar | anteroom image fetch - --sha256 HEX",
-        ],
+        &["anteroom image fetch anteroom-image.tar", "anteroom image fetch anteroom-image.tar --sha256 HEX"],
     ),
     ("image show", &["anteroom image show"]),
     ("image lock", &["anteroom image lock > image/packages.lock"]),

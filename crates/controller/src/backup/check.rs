@@ -1,6 +1,6 @@
 //! Checks a database and everything in it, on a copy: a server may use the database.
 
-use super::{BackupError, DATABASE_NAME, TableDigest, work_dir::WorkDir};
+use super::{BackupError, DATABASE_NAME, TableDigest, require_file, work_dir::WorkDir};
 use crate::{
     config::Config,
     keys::{KeyRing, KeyRotation, key_source},
@@ -29,6 +29,7 @@ pub struct DatabaseReport {
 /// # Errors
 /// The database cannot be opened, or there is no space for a copy.
 pub async fn check_database(config: &Config) -> Result<DatabaseReport, BackupError> {
+    require_file(config)?;
     let path = config.state_dir.join(DATABASE_NAME);
     if !path.is_file() {
         return Err(BackupError::NoDatabase { path });

@@ -3,7 +3,7 @@
 use super::{
     AUDIT_DIR, BackupError, DATABASE_NAME, FORMAT, KEY_NAME, Manifest, TableDigest,
     archive::{Source, write_archive},
-    missing_keys,
+    missing_keys, require_file,
     work_dir::{WorkDir, sync_dir},
 };
 use crate::{
@@ -43,6 +43,7 @@ pub async fn create_backup(
     config: &Config,
     request: BackupRequest<'_>,
 ) -> Result<(PathBuf, u64, Manifest), BackupError> {
+    require_file(config)?;
     let database = config.state_dir.join(DATABASE_NAME);
     if !database.is_file() {
         return Err(BackupError::NoDatabase { path: database });

@@ -15,6 +15,11 @@ pub enum BackupError {
         /// The path.
         path: PathBuf,
     },
+    /// The data is in PostgreSQL.
+    #[error(
+        "the data is in PostgreSQL (database.url): back it up and restore it with pg_dump and pg_restore (docs/postgresql.md)"
+    )]
+    Postgres,
     /// The output exists.
     #[error("{path} exists already; choose another name, or name a directory")]
     Exists {

@@ -3,7 +3,7 @@
 use super::{
     AUDIT_DIR, BackupError, DATABASE_NAME, KEY_NAME, Manifest, TableDigest,
     archive::read_archive,
-    missing_keys,
+    missing_keys, require_file,
     work_dir::{WorkDir, sync_dir},
 };
 use crate::{
@@ -36,6 +36,7 @@ pub struct RestoreReport {
 /// # Errors
 /// The directory was used, the backup is incomplete or newer, or its keys are missing or others. Nothing was restored.
 pub async fn restore_backup(config: &Config, from: &Path) -> Result<RestoreReport, BackupError> {
+    require_file(config)?;
     let (state_dir, audit_dir) = (&config.state_dir, config.audit_dir());
     require_new(state_dir, &audit_dir)?;
     let work =

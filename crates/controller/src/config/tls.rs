@@ -25,14 +25,13 @@ impl Tls {
             errors.push("tls needs both certificate_file and key_file".to_owned());
         }
         if self.redirect_listen.is_some() && !is_set {
-            errors.push("tls.redirect_listen needs tls.certificate_file: there is nothing to redirect to".to_owned());
+            errors.push("tls needs certificate_file with redirect_listen: there is nothing to redirect to".to_owned());
         }
         let is_https =
             public_url.is_some_and(|url| normalise_public_url(url).is_ok_and(|url| url.starts_with("https://")));
         if is_set && !is_https {
             errors.push(
-                "tls.certificate_file needs public_url, which begins with https:// and has the host name of the certificate"
-                    .to_owned(),
+                "tls needs public_url, which begins with https:// and has the host name of the certificate".to_owned(),
             );
         }
         errors

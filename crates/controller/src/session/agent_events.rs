@@ -126,8 +126,8 @@ fn record_start_time(context: &SessionContext, session: &ActiveSession, generati
     }
 }
 
-/// Notifies the session's pages when its situation changes although its machine reports nothing: a tool that is signed in left no credential,
-/// a code is no longer valid, or was not recognized.
+/// Notifies the session's pages when its situation changes although its machine reports nothing: a tool that is signed in left no
+/// credential, a code is no longer valid, or was not recognized.
 pub(in crate::session) fn notify_at_next_change(
     context: &SessionContext,
     session: &Arc<ActiveSession>,

@@ -112,8 +112,9 @@ pub(super) async fn send_to_agent(
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
             let channels = open_channels(context, session).await?;
+            let restart = session.state().is_code_over();
             let provider = provider.for_agent(&channels.agent_info.capabilities);
-            Ok(channels.agent.change_method(&ChangeMethod { provider }).await?)
+            Ok(channels.agent.change_method(&ChangeMethod { provider, restart }).await?)
         }
     }
 }
@@ -136,7 +137,7 @@ pub(super) async fn resend_method(
     }
     let provider = descriptor.for_agent(&channels.agent_info.capabilities);
     let (method, former) = (provider.method.to_string(), sign_in.method.clone());
-    match channels.agent.change_method(&ChangeMethod { provider }).await {
+    match channels.agent.change_method(&ChangeMethod { provider, restart: false }).await {
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
             let entry = new_entry(TimelineKind::MethodResent, sentence);

@@ -31,12 +31,12 @@ impl Audience {
 }
 
 /// What is left out of an entry's data, at any depth.
-const KEYS: &[&str] = &["receipt", "address", "pid", "pids", "socket", "sockets"];
+const KEYS: &[&str] = &["receipt", "address", "pid", "pids"];
 
-/// Addresses, paths and processes.
+/// Addresses, paths of at least two parts (`/websockify` is one of a URL), and processes.
 static FACTS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let rules = [
-        (r#"(^|[\s"'`(=:,])/[A-Za-z0-9._][^\s"'`(),;]*"#, "$1(a path)"),
+        (r#"(^|[\s"'`(=:,])/[A-Za-z0-9._-]+/[^\s"'`(),;]*"#, "$1(a path)"),
         (r"(?i)\b(pid|process|processes) \d+", "$1"),
         (r"\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b", "(an address)"),
         (r"\[[0-9A-Fa-f:.]{2,}\](:\d+)?|\b[0-9A-Fa-f]{1,4}(:[0-9A-Fa-f]{0,4}){3,7}|::1\b", "(an address)"),
@@ -55,7 +55,7 @@ pub fn without_host_facts(text: &str) -> String {
     text.into_owned()
 }
 
-/// Whether the texts of these entries come from the tool or the agent in the machine.
+/// Whether the texts of these entries come from the tool or the agent in the machine, or are about a file in it.
 fn is_of_guest(kind: TimelineKind) -> bool {
     matches!(
         kind,
@@ -66,6 +66,7 @@ fn is_of_guest(kind: TimelineKind) -> bool {
             | TimelineKind::CandidateAccepted
             | TimelineKind::CandidateRejected
             | TimelineKind::CredentialKeptInMachine
+            | TimelineKind::DeliveryRejected
             | TimelineKind::CredentialCheckInconclusive
             | TimelineKind::ChildExited
             | TimelineKind::BrowserNotOpened

@@ -1,6 +1,7 @@
 //! Starts a session: writes the row, then starts its supervisor. Returns before the machine exists.
 
 pub mod for_use;
+mod repeated;
 
 use super::{active_session::ActiveSession, change_method, queue::SessionOwner, settings, supervisor};
 use crate::{
@@ -14,8 +15,7 @@ use crate::{
     unix_time,
 };
 use anteroom_store::{
-    CreateSessionOutcome, CredentialRow, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry,
-    SessionPurpose, SessionRow, Sha256Hex,
+    CreateSessionOutcome, CredentialRow, ExternalMachineClaim, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
@@ -48,12 +48,12 @@ pub async fn start_session(
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
-    let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
+    let key = request.idempotency_key.as_ref().map(|key| repeated::idempotency_key(key, request));
     let session_owner = SessionOwner { caller: owner.clone(), user_id: user_id.clone() };
     let (start_from, external) = match allocate(server_context, &session_owner, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
-        Err(error) => return find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
+        Err(error) => return repeated::find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
     let start_from = join_line(server_context, start_from, &id, purpose.renewed_credential())?;
     let now = unix_time::now_unix_ms();
@@ -90,20 +90,6 @@ pub async fn start_session(
             let name = request.machine.as_deref().unwrap_or_default();
             Err(ApiError::new(Problem::MachineInUse, format!("{name} is in use")))
         }
-    }
-}
-
-/// The session that the same request started earlier.
-async fn find_earlier(
-    server_context: &ServerContext,
-    owner: &CallerId,
-    key: Option<&IdempotencyKey>,
-) -> Result<Option<SessionRow>, ApiError> {
-    let Some(key) = key else { return Ok(None) };
-    match server_context.store.find_by_idempotency_key(owner, key).await? {
-        Some(CreateSessionOutcome::Existing(row)) => Ok(Some(row)),
-        Some(CreateSessionOutcome::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
-        Some(CreateSessionOutcome::New(_) | CreateSessionOutcome::MachineInUse(_)) | None => Ok(None),
     }
 }
 
@@ -247,56 +233,4 @@ fn check_request(
         }
     }
     Ok((resolved, request.method.is_some().then_some(method)))
-}
-
-fn idempotency_key(key: &str, request: &StartRequest) -> IdempotencyKey {
-    // Optional fields that were added later count only if they are set, so that earlier keys stay valid.
-    let mut requested = serde_json::json!([request.provider, request.user_id, request.return_url]);
-    let optional = [("method", &request.method), ("renews", &request.renews)];
-    let mut optional: serde_json::Map<_, _> =
-        optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
-    if !request.settings.is_empty() {
-        optional.insert("settings".to_owned(), serde_json::json!(request.settings));
-    }
-    if let Some(requested) = requested.as_array_mut() {
-        requested.extend(request.machine.clone().map(Into::into));
-        if !optional.is_empty() {
-            requested.push(optional.into());
-        }
-    }
-    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of_bytes(requested.to_string().as_bytes()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn requested(change: impl FnOnce(&mut StartRequest)) -> Sha256Hex {
-        let mut request = StartRequest::new("codex");
-        change(&mut request);
-        idempotency_key("key", &request).request
-    }
-
-    #[test]
-    fn a_request_without_newer_fields_keeps_its_hash() {
-        assert_eq!(requested(|_| ()), Sha256Hex::of_bytes(br#"["codex",null,null]"#));
-        assert_eq!(
-            requested(|it| it.machine = Some("desk".into())),
-            Sha256Hex::of_bytes(br#"["codex",null,null,"desk"]"#)
-        );
-    }
-
-    #[test]
-    fn different_requests_have_different_hashes() {
-        let hashes = [
-            requested(|_| ()),
-            requested(|it| it.machine = Some("key".into())),
-            requested(|it| it.method = Some("key".into())),
-            requested(|it| it.renews = Some("key".into())),
-            requested(|it| it.settings = [("a".to_owned(), "b".to_owned())].into()),
-            requested(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
-        ];
-        let different: std::collections::HashSet<_> = hashes.iter().map(Sha256Hex::as_str).collect();
-        assert_eq!(different.len(), hashes.len());
-    }
 }

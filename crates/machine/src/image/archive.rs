@@ -3,11 +3,14 @@
 //! The file is a tar archive with the manifest first and then the artefacts that it lists, in its order, without compression: the root
 //! file system is compressed already.
 
+mod fetch_error;
 #[cfg(test)]
 mod tests;
 
+pub use fetch_error::FetchError;
+
 use super::{
-    Image, ImageError, MANIFEST_BYTES_MAX, MANIFEST_FILE, MANIFEST_FORMAT, Manifest, hash_of, leftovers,
+    Image, MANIFEST_BYTES_MAX, MANIFEST_FILE, MANIFEST_FORMAT, Manifest, hash_of, leftovers,
     store::{self, ImageStore, LockError},
 };
 use anteroom_wire::agent::PROTOCOL_VERSION;
@@ -27,64 +30,6 @@ const ARTEFACT_BYTES_MAX: u64 = 16 << 30;
 const END_BYTES_MAX: u64 = 1 << 20;
 /// Images that are kept, as after a build.
 const IMAGES_KEPT: usize = 3;
-
-/// Why a file was not fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// A build or another fetch is running.
-    #[error("an image is being built or fetched in {0:?}: wait until it is done")]
-    Busy(PathBuf),
-    /// A file or directory of the images directory cannot be written.
-    #[error("{path:?} cannot be written")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        #[source]
-        source: io::Error,
-    },
-    /// The source cannot be read.
-    #[error("it cannot be read")]
-    Read(#[source] io::Error),
-    /// It ends in the middle.
-    #[error("it is truncated: it ends within {0}")]
-    Truncated(String),
-    /// Another kind of file.
-    #[error("it is not an image of `anteroom image export`: {0}")]
-    Foreign(String),
-    /// An image of another version.
-    #[error(
-        "its image has layout {format} and protocol {protocol}, this program {MANIFEST_FORMAT} and {PROTOCOL_VERSION}: fetch the image \
-         of this program's version"
-    )]
-    OtherVersion {
-        /// The layout of its manifest.
-        format: u32,
-        /// Its agent's protocol.
-        protocol: u32,
-    },
-    /// The content of an artefact is not that of the manifest.
-    #[error("it is damaged: the hash of {file} is {found}, and its manifest has {expected}")]
-    Damaged {
-        /// The artefact, or `the image`.
-        file: String,
-        /// SHA-256 of its manifest.
-        expected: String,
-        /// SHA-256 of the content.
-        found: String,
-    },
-    /// The checksum is another one.
-    #[error("its SHA-256 is {found}, not {expected}: it is damaged, or another file")]
-    Checksum {
-        /// The wanted one.
-        expected: String,
-        /// That of the file.
-        found: String,
-    },
-    /// An artefact is no kernel or file system.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-}
 
 /// Writes an image, whose files are verified. Returns the SHA-256 (hex) of what was written.
 ///
@@ -189,8 +134,11 @@ impl ImageFetch {
             }
         };
         let mut text = Vec::new();
-        let read = next(MANIFEST_FILE, MANIFEST_BYTES_MAX)?.read_to_end(&mut text);
-        read.map_err(|error| read_error(error, MANIFEST_FILE))?;
+        let mut entry = next(MANIFEST_FILE, MANIFEST_BYTES_MAX)?;
+        let bytes = entry.read_to_end(&mut text).map_err(|error| read_error(error, MANIFEST_FILE))?;
+        if (bytes as u64) < entry.size() {
+            return Err(FetchError::Truncated(MANIFEST_FILE.to_owned()));
+        }
         let manifest = parse(&text)?;
         for artefact in [&manifest.kernel, &manifest.initramfs, &manifest.rootfs] {
             let is_plain = !artefact.file.is_empty() && !artefact.file.contains('/') && !artefact.file.starts_with('.');
@@ -261,7 +209,7 @@ impl ImageFetch {
                 return;
             }
             // The other thread has just made a file.
-            thread::sleep(Duration::from_millis(10));
+            thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
@@ -282,9 +230,10 @@ fn parse(text: &[u8]) -> Result<Manifest, FetchError> {
 }
 
 fn read_error(error: io::Error, within: &str) -> FetchError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => FetchError::Truncated(within.to_owned()),
-        _ => FetchError::Read(error),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        FetchError::Truncated(within.to_owned())
+    } else {
+        FetchError::Read(error)
     }
 }
 

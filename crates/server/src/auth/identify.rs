@@ -65,14 +65,18 @@ pub async fn identify_caller(
             }
         }
     }
+    Err(ApiError::new(Problem::Unauthenticated, missing_secret(headers, cookies.is_empty())))
+}
+
+/// Why a request without an accepted secret has none.
+fn missing_secret(headers: &HeaderMap, has_no_cookie: bool) -> &'static str {
     let authorizations = headers.get_all(header::AUTHORIZATION).into_iter().count();
-    let detail = match (authorizations, cookies.is_empty()) {
+    match (authorizations, has_no_cookie) {
         (0, true) => "the request has neither the header `Authorization: Bearer TOKEN` nor a cookie of this server",
         (0, false) => "the cookie is not accepted: it is of another browser or page, was ended or has expired",
         (1, _) => "the header Authorization is not of the form `Bearer TOKEN`",
         (2.., _) => "the request has more than one header Authorization",
-    };
-    Err(ApiError::new(Problem::Unauthenticated, detail))
+    }
 }
 
 /// The caller with this secret, which must be of this kind.

@@ -44,6 +44,8 @@ async fn a_newer_schema_is_rejected_with_both_versions() {
     let mut sql = fixture.sql().await;
     let set = format!("UPDATE meta SET value = '{newer}' WHERE key = 'schema_version'");
     sql.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+    let set = format!("UPDATE meta SET value = '{newer}' WHERE key = 'schema_readable_from'");
+    sql.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
     let error = Store::open(&fixture.address, settings()).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found, known } if found == newer && known == SCHEMA_VERSION));
     let text = error.to_string();

@@ -95,7 +95,8 @@ fn check_histogram(name: &str, family: &Family) {
             family.samples.iter().find(|sample| sample.name == wanted && without_le(sample) == labels).unwrap().value
         };
         assert_eq!((last.0, last.1), (f64::INFINITY, of("_count")), "{name} {labels}");
-        assert!((of("_count") > 0.0) == (of("_sum") > 0.0), "{name} {labels}: sum and count");
+        // A stage of a plain process can take less than a millisecond.
+        assert!(of("_count") > 0.0 || of("_sum") == 0.0, "{name} {labels}: sum and count");
     }
 }
 

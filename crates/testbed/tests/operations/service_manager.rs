@@ -1,4 +1,4 @@
-//! What the server tells the service manager (`sd_notify(3)`), and the unit by which systemd runs it.
+//! What the server reports to the service manager (`sd_notify(3)`), and the unit by which systemd runs it.
 
 use crate::fixture::Flags;
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, plain_process::built_program};
@@ -35,21 +35,28 @@ async fn service_manager_is_told_when_the_server_answers_reloads_and_stops_and_t
     let manager = Manager(UnixDatagram::bind(&socket).unwrap());
     let mut config = TestConfig::with_provider(flags.idle_provider());
     config.env.insert("NOTIFY_SOCKET".into(), socket.to_str().unwrap().into());
-    config.env.insert("WATCHDOG_USEC".into(), "200000".into());
+    config.env.insert("WATCHDOG_USEC".into(), "2000000".into());
     let mut server = TestServer::start(config).await.unwrap();
 
     let (ready, _) = manager.next_state().await;
-    let (max, base_url) = (10, server.base_url().unwrap());
-    let status = |machines| format!("STATUS=serving {base_url}; {machines} of {max} machines, 0 sessions wait for one");
-    assert_eq!(ready.lines().collect::<Vec<_>>(), ["READY=1", &status(0)]);
+    let base_url = server.base_url().unwrap();
+    let begins = |machines| format!("STATUS=serving {base_url}; {machines} of ");
+    assert!(ready.starts_with(&format!("READY=1\n{}", begins(0))), "{ready}");
     // It was sent when requests are answered.
     let api = server.operator_client().unwrap();
     let session = api.start_session("scripted").await.unwrap().session.id;
-    let (changed, alive) = manager.next_state().await;
-    assert_eq!(changed.trim(), status(1));
+    // It may wait for a moment.
+    let mut alive = 0;
+    loop {
+        let (changed, more) = manager.next_state().await;
+        alive += more;
+        if changed.starts_with(&begins(1)) {
+            break;
+        }
+    }
     assert!(alive >= 1, "{alive}");
     api.cancel_session(&session).await.unwrap();
-    assert_eq!(manager.next_state().await.0.trim(), status(0));
+    while !manager.next_state().await.0.starts_with(&begins(0)) {}
 
     kill_process(server.server_pid().unwrap(), Signal::HUP).unwrap();
     let (reloading, _) = manager.next_state().await;
@@ -57,6 +64,8 @@ async fn service_manager_is_told_when_the_server_answers_reloads_and_stops_and_t
     assert_eq!(manager.next_state().await.0.trim(), ready.trim());
     server.stop_server().await.unwrap();
     assert!(manager.next_state().await.0.starts_with("STOPPING=1\n"));
+    // A service manager that is not there prevents nothing.
+    drop(manager);
     server.start_server().await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }

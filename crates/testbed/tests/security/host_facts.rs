@@ -1,14 +1,12 @@
 //! What persons, helpers and backends read of a session has no fact of the host.
 
-use crate::{
-    browser_client::Browser,
-    helper_access::admit,
-    helper_invitations::{post, start},
+use crate::{browser_client::Browser, helper_access::admit, helper_invitations::start};
+use anteroom_testbed::{
+    TestServer,
+    processes::{find_machine_pid, kill_process},
 };
-use anteroom_testbed::{TestServer, processes::find_machine_pid};
 use anteroom_wire::TimelineKind;
 use reqwest::Method;
-use serde_json::json;
 
 async fn text_of(reader: &Browser, path: &str, accept: &str) -> String {
     let response = reader.request(Method::GET, path).header("accept", accept).send().await.unwrap();
@@ -34,9 +32,10 @@ async fn no_fact_of_the_host_reaches_persons_helpers_and_backends() {
     let session = format!("/api/auth/session/{id}");
     let helper = admit(&server, &person, &session, "Grace", "b").await;
     let machine = server.list_machines().remove(0);
-    let pids = [find_machine_pid(&server.state_dir(), &machine).unwrap().as_raw_nonzero().get()];
-    assert_eq!(post(&person, &format!("{session}/restart"), json!({})).await.0, 202);
-    operator.wait_entry(id, TimelineKind::MachineExited).await.unwrap();
+    let process = find_machine_pid(&server.state_dir(), &machine).unwrap();
+    let pids = [process.as_raw_nonzero().get()];
+    kill_process(process).unwrap();
+    operator.wait_entry(id, TimelineKind::MachineRemoved).await.unwrap();
     let diagnosis = format!("{session}/diagnosis");
     for (who, reader) in [("the person", &person), ("a helper", &helper)] {
         for path in [&format!("{session}/events"), &session, &diagnosis, "/health"] {
@@ -49,9 +48,9 @@ async fn no_fact_of_the_host_reaches_persons_helpers_and_backends() {
     api.cancel_session(id).await.unwrap();
     // The stream ends with the session, so that its text is complete.
     let stream = text_of(&person, &format!("{session}/events"), "text/event-stream").await;
-    assert!(stream.contains("machine_exited"), "{stream}");
+    assert!(stream.contains("machine_removed"), "{stream}");
     require_none(&server, &pids, "the person's stream", &stream);
-    let exited = operator.wait_entry(id, TimelineKind::MachineExited).await.unwrap();
-    assert!(exited.data["receipt"]["checks"]["pids"].is_array(), "operators read the receipt: {exited:?}");
+    let removed = operator.wait_entry(id, TimelineKind::MachineRemoved).await.unwrap();
+    assert!(removed.data["receipt"]["checks"].is_object(), "operators read the receipt: {removed:?}");
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -132,7 +132,7 @@ async fn oidc_confirmation_is_only_for_the_browser_that_is_signed_in() {
     assert_eq!(status, 401, "{refused}");
     assert_eq!(without_cookie.finish_sign_in(&back).await.unwrap_err().problem().unwrap().http_status(), 401);
     let of_link = Browser::of_operator(&oidc.server, "b").await;
-    assert_eq!(of_link.begin("confirm").await.unwrap_err().code, "malformed");
+    assert_eq!(of_link.begin("confirm").await.unwrap_err().code, "not_a_browser");
     assert_eq!(Browser::new(&oidc.server, "c").begin("confirm").await.unwrap_err().code, "unauthenticated");
     assert_eq!(oidc.confirm(&mut browser, "olga").await.unwrap(), "confirmed");
     oidc.finish().await;

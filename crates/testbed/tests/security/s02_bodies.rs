@@ -113,8 +113,8 @@ async fn s02_bytes_of_strangers_are_limited_together() {
             assert!(body.contains("too_many_connections"), "{body}");
             break;
         }
-        // The server has not read the first body yet.
-        assert!(status == 400 && tokio::time::Instant::now() < deadline, "{status} {body}");
+        // The server has not read the first body yet, or the attempts come too fast.
+        assert!([400, 429].contains(&status) && tokio::time::Instant::now() < deadline, "{status} {body}");
     }
     first.send("x").await;
     assert_eq!(first.read_response().await.expect("an answer").0, 400, "the first one's bytes were held");

@@ -166,7 +166,7 @@ async fn s17_backup_that_is_damaged_newer_or_of_other_keys_is_refused_by_name_an
     let (exists, printed) = anteroom(&server, &["backup", path("plain").to_str().unwrap()]).await;
     assert!(!exists && printed.contains("exists already"), "{printed}");
     let (success, printed) = anteroom(&server, &["backup", path("with-key").to_str().unwrap(), "--with-key"]).await;
-    assert!(success && printed.contains("can open every stored credential"), "{printed}");
+    assert!(success && printed.contains("opens every stored credential"), "{printed}");
     server.stop_server().await.unwrap();
     let (success, printed) = anteroom(&server, &["db", "check"]).await;
     assert!(success && printed.contains("Nothing is wrong"), "{printed}");

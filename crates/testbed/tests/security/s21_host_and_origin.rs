@@ -1,7 +1,7 @@
 //! Requests for other hosts and from other origins.
 
 use anteroom_rfb::client::{ViewerConnectError, ViewerSocket};
-use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{Secret, SessionId, api::SessionStatus};
 use std::{io::Read, io::Write, net::TcpStream};
 
@@ -111,7 +111,13 @@ async fn s21_public_url_may_be_named_with_and_without_its_default_port() {
 
 /// Opens the desktop with a fresh ticket and these headers. Returns whether it was opened and sent its first bytes.
 async fn is_opened(server: &TestServer, id: &SessionId, origin: Option<&str>, token: Option<&Secret>) -> bool {
-    let ticket = server.backend_client().unwrap().create_ticket(id, "desktop").await.unwrap().ticket;
+    let api = server.backend_client().unwrap();
+    // A session gives out a few tickets a second.
+    let ticket = eventually("a ticket", WAIT_MAX, async || match api.create_ticket(id, "desktop").await {
+        Err(error) if error.to_string().contains("too_many_requests") => Ok(None),
+        ticket => ticket.map(|ticket| Some(ticket.ticket)),
+    });
+    let ticket = ticket.await.unwrap();
     let protocols = format!("binary, ticket.{ticket}");
     let bearer = token.map(|token| format!("Bearer {}", token.expose()));
     let mut headers = vec![("Sec-WebSocket-Protocol", &*protocols)];

@@ -33,7 +33,7 @@ impl Viewer {
 #[tokio::test]
 async fn s34_a_viewer_sees_who_asks_and_must_agree_before_it_can_use_the_machine() {
     let agent = HostileAgent::start_server("").await;
-    let started = agent.start_session(Some("https://user@build.acme.example:8443/done")).await;
+    let started = agent.start_session(Some("https://build.acme.example:8443/done")).await;
     let view = &started.session;
     assert_eq!(view.owner_name, "a test's backend");
     assert_eq!(view.return_host.as_deref(), Some("build.acme.example:8443"));

@@ -16,11 +16,11 @@ const NOT_RUN: [(&str, usize, &str); 8] = [
     ("README.md", 1, "`./up` installs packages, and `./test` runs this test"),
     ("docs/external_machines.md", 1, "they change /etc"),
     ("docs/first_change.md", 2, "they install the test runner and compile the programs of this test"),
-    ("docs/kvm.md", 3, "they load modules, change groups, install a program, and run every test of machines"),
-    ("docs/providers.md", 1, "it compiles, and needs a package that was fetched before"),
     ("docs/install.md", 3, "they install the package; `package` installs it in a root directory of its own"),
-    ("docs/postgresql.md", 1, "they change the host; a test signs in with such a database"),
+    ("docs/kvm.md", 3, "they load modules, change groups, install a program, and run every test of machines"),
     ("docs/operations.md", 1, "it replaces the database of a stopped server"),
+    ("docs/postgresql.md", 1, "they change the host; a test signs in with such a database"),
+    ("docs/providers.md", 1, "it compiles, and needs a package that was fetched before"),
 ];
 
 fn repository() -> PathBuf {

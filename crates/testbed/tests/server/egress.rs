@@ -65,20 +65,18 @@ async fn restarts_of_the_server_refuse_no_granted_host() {
         .with_host_override("allowed.example:80", outside.local_addr().unwrap());
     let (mut server, api, id) = start_session_with(config).await;
     api.wait_entry(&id, TimelineKind::EgressAllowed).await.unwrap();
-    let mut adopted = 0;
-    for is_killed in [true, false, true, false] {
+    for (adopted, is_killed) in [true, false, true, false].into_iter().enumerate() {
         if is_killed {
             server.kill_server().await.unwrap()
         } else {
             server.stop_server().await.unwrap()
         }
         server.start_server().await.unwrap();
-        adopted += 1;
         let api = server.backend_client().unwrap();
         eventually("the machine is adopted", WAIT_MAX, async || {
             let timeline = api.get_timeline(&id).await?;
             let entries = timeline.iter().filter(|entry| entry.kind == TimelineKind::MachineAdopted);
-            Ok((entries.count() == adopted).then_some(()))
+            Ok((entries.count() == adopted + 1).then_some(()))
         })
         .await
         .unwrap();

@@ -199,7 +199,7 @@ async fn r07_login_gives_a_setting_or_asks_for_it_in_the_terminal() {
     let mut child = command.spawn().unwrap();
     terminal.wait_output("Project (Small letters and digits.): ").await;
     terminal.type_keys(b"Not This\n");
-    terminal.wait_output("the expected form.\r\n  → Project (Small letters and digits.): ").await;
+    terminal.wait_output("can have several lines.\r\n  → Project (Small letters and digits.): ").await;
     terminal.type_keys(b"good-two\n");
     terminal.wait_output("is stored as ").await;
     assert!(timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap().success());

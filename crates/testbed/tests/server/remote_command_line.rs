@@ -202,11 +202,14 @@ async fn a_backend_signs_in_and_uses_its_credential_from_another_host() {
 
     scene.log_in("other", &other).await;
     assert!(
-        scene.fail(&["credentials", "show", credential]).await.contains("This belongs to another caller."),
+        scene
+            .fail(&["credentials", "show", credential])
+            .await
+            .contains("This belongs to another caller, or needs another role."),
         "another backend's"
     );
     let error = scene.fail(&["token", "list"]).await;
-    assert!(error.contains("This belongs to another caller."), "operators only: {error}");
+    assert!(error.contains("This belongs to another caller, or needs another role."), "operators only: {error}");
     scene.succeed(&["--profile", "own", "credentials", "show", credential]).await;
     scene.succeed(&["auth", "use", "own"]).await;
     scene.succeed(&["credentials", "show", credential]).await;

@@ -84,7 +84,10 @@ async fn deleting_asks_on_a_terminal_and_needs_yes_without_one() {
 #[tokio::test]
 async fn sign_in_shows_a_qr_code_and_a_link_that_a_click_opens() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_provider(flags.provider("{\"token\": \"x\"}"))).await.unwrap();
+    // No phone opens an address of this computer: there is no code for it, unless it is asked for.
+    let provider = flags.provider("{\"token\": \"x\"}");
+    let config = TestConfig::with_provider(provider).with_settings("public_url = 'https://desk.example'\n");
+    let server = TestServer::start(config).await.unwrap();
     flags.set("go");
     for (columns, has_code) in [(120, true), (40, false)] {
         let (mut terminal, tty) = TestTerminal::open(columns, 60);
@@ -95,7 +98,7 @@ async fn sign_in_shows_a_qr_code_and_a_link_that_a_click_opens() {
         terminal.wait_output("Signed in.").await;
         timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
         assert_eq!(terminal.screen.contains("▀▄"), has_code, "{columns}: {}", terminal.screen);
-        assert!(terminal.screen.contains("\u{1b}]8;;http://"), "{}", terminal.screen);
+        assert!(terminal.screen.contains("\u{1b}]8;;https://"), "{}", terminal.screen);
     }
     let piped = run_cli(&server, &["login", "scripted", "--no-open", "--qr", "--json"]).await;
     let credential: serde_json::Value = serde_json::from_slice(&piped.stdout).unwrap();

@@ -54,9 +54,10 @@ async fn a_credential_that_is_incomplete_or_not_confirmed_is_not_claimed_to_be_s
         let status = anteroom_testbed::Script::new([Step::print_line("signed in as Ada")]);
         signed_in(flags, [written]).with_status(status, "logged in")
     };
-    let cases: [(&dyn Fn(&Flags) -> ScriptedProvider, _, _, _); 2] = [
-        (&incomplete, Verdict::CredentialInvalidFormat, "`required`", "is incomplete"),
-        (&unconfirmed, Verdict::CredentialNotConfirmed, "`status_matches`", "is not confirmed"),
+    type Tool = fn(&Flags) -> ScriptedProvider;
+    let cases: [(Tool, _, _, _); 2] = [
+        (incomplete, Verdict::CredentialInvalidFormat, "`required`", "is incomplete"),
+        (unconfirmed, Verdict::CredentialNotConfirmed, "`status_matches`", "is not confirmed"),
     ];
     for (provider, verdict, remedy, entry) in cases {
         let flags = Flags::new();

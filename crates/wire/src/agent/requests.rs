@@ -53,8 +53,8 @@ pub enum PasteResult {
 }
 
 impl PasteResult {
-    /// Whether the tool has an answer of which it says nothing yet: to its prompt, a callback that it accepted, or its key. What was typed into
-    /// the terminal may be anything.
+    /// Whether the tool has an answer of which it says nothing yet: to its prompt, a callback that it accepted, or its key. What was
+    /// typed into the terminal may be anything.
     pub fn is_answer(&self) -> bool {
         match self {
             Self::Prompt { .. } | Self::Stdin => true,
@@ -70,6 +70,9 @@ impl PasteResult {
 pub struct ChangeMethod {
     /// The same provider.
     pub provider: Provider,
+    /// Whether a tool that signs in by this method already starts again, for a new code. Earlier agents do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 /// `POST /input`: text, then keys, typed into the tool's terminal. Never shown or logged.

@@ -41,7 +41,7 @@ pub(super) async fn submit_paste(agent: &Arc<Agent>, request: Paste) -> Result<A
 }
 
 pub(super) async fn change_method(agent: &Arc<Agent>, request: ChangeMethod) -> Result<ApiResponse, ApiError> {
-    change_method::change_method(agent, request.provider).await.map(|()| empty(StatusCode::NO_CONTENT))
+    change_method::change_method(agent, request).await.map(|()| empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn open_url(agent: &Arc<Agent>, request: OpenUrl) -> Result<ApiResponse, ApiError> {

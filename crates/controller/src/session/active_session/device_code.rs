@@ -1,6 +1,6 @@
 //! The device code of a sign-in: whether it was recognized and is valid.
 
-use super::{MachineSignIn, Moment};
+use super::{MachineSignIn, Moment, SessionState};
 use anteroom_wire::{
     agent::CliState,
     provider::{Lane, Provider},
@@ -21,6 +21,14 @@ pub enum DeviceCodeState {
     Unrecognized,
     /// The code that is shown was valid for a limited time, which is over.
     Expired,
+}
+
+impl SessionState {
+    /// Whether the code that is shown is no longer valid.
+    pub fn is_code_over(&self) -> bool {
+        let state = self.machine.as_ref().map(|machine| machine.sign_in.device_code_state(&self.provider));
+        state == Some(DeviceCodeState::Expired)
+    }
 }
 
 impl MachineSignIn {

@@ -1,5 +1,5 @@
-//! What the timeline says about the sign-in in an adopted machine. Its agent reports the present state only: not the times, a tool's last lines
-//! and failed requests, which the server that recorded them had in memory.
+//! What the timeline says about the sign-in in an adopted machine. Its agent reports the present state only: not the times, a
+//! tool's last lines and failed requests, which the server that recorded them had in memory.
 
 use crate::{
     session::{

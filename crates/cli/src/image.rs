@@ -124,9 +124,9 @@ enum Packages {
 
 /// A program of the guest: it is in the directory of this program, or in `../lib/anteroom` (of the Debian package).
 fn guest_program(name: &str) -> anyhow::Result<PathBuf> {
-    let beside = keeper_program()?.with_file_name(name);
-    let in_package = beside.with_file_name("../lib/anteroom").join(name);
-    Ok(if !beside.exists() && in_package.exists() { in_package } else { beside })
+    let next_to_it = keeper_program()?.with_file_name(name);
+    let in_package = next_to_it.with_file_name("../lib/anteroom").join(name);
+    Ok(if !next_to_it.exists() && in_package.exists() { in_package } else { next_to_it })
 }
 
 async fn build_configured_image(

@@ -307,7 +307,7 @@ impl<'a> CredentialWatch<'a> {
         let is_absent = |path: &String| matches!(self.read_file(path), CheckResult::Absent);
         if outcome != Some(&SignInOutcome::Done) || !paths.iter().all(is_absent) {
             self.state.not_found_since = None;
-            // A tool that is started again is looked after again.
+            // A tool that starts again is watched again.
             self.state.reported.retain(|_, reason| !matches!(reason, Rejection::NotFound { .. }));
             return;
         }

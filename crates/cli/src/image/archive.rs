@@ -91,13 +91,13 @@ fn checksum_file(file: &Path) -> PathBuf {
 
 /// The checksum in FILE.sha256.
 fn read_checksum(file: &Path) -> anyhow::Result<String> {
-    let beside = checksum_file(file);
+    let checksums = checksum_file(file);
     let mut text = String::new();
-    let read = File::open(&beside).and_then(|file| file.take(CHECKSUM_BYTES_MAX).read_to_string(&mut text));
+    let read = File::open(&checksums).and_then(|file| file.take(CHECKSUM_BYTES_MAX).read_to_string(&mut text));
     if file == "-" || read.is_err() {
-        bail!("its checksum is needed: --sha256 HEX, or the file {}", beside.display());
+        bail!("its checksum is needed: --sha256 HEX, or the file {}", checksums.display());
     }
-    checked(text.split_whitespace().next().unwrap_or_default()).with_context(|| beside.display().to_string())
+    checked(text.split_whitespace().next().unwrap_or_default()).with_context(|| checksums.display().to_string())
 }
 
 fn checked(sha256: &str) -> anyhow::Result<String> {

@@ -35,7 +35,7 @@ pub mod webhook;
 pub use end_reason::EndReason;
 pub use error_chain::chain;
 pub use guest_text::{GuestLines, GuestScreenLine, GuestText};
-pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
+pub use id::{CallerId, CredentialId, HostId, MachineId, MessageId, ProviderId, SessionId};
 pub use person_values::{DEFAULT_OWNER, PersonValues};
 pub use problem::{Problem, ProblemBody, ProblemDetails};
 pub use scope::{Scope, Scopes};

@@ -1,0 +1,1 @@
+//! On which host a session starts.

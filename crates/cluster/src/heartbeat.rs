@@ -25,6 +25,13 @@ pub struct Capacity {
     pub waiting: u32,
 }
 
+impl Capacity {
+    /// Machines that run or are about to.
+    pub fn taken(self) -> u64 {
+        u64::from(self.machines) + u64::from(self.waiting)
+    }
+}
+
 /// What a host says about itself with each heartbeat. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {

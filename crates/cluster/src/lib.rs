@@ -14,14 +14,21 @@
 //! The rules are pure: they get the time and random numbers from their caller, and do no I/O.
 
 mod boottime;
+mod fencing;
 mod heartbeat;
+mod observer;
 mod placement;
+mod random;
 mod rank;
 mod renew_deadline;
 mod times;
 
 pub use boottime::boottime_ms;
+pub use fencing::{FenceOutcome, FenceStep, Fencing, Liveness};
 pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
+pub use observer::{Member, Observer, Suspect, Verdict};
+pub use placement::{HostRequest, KnownHost, LeftOut, Placement, place};
+pub use random::SplitMix64;
 pub use rank::{FairClass, fair_rank};
 pub use renew_deadline::{Deadline, RenewDeadline};
 pub use times::{ClusterTimes, InvalidTimes};

@@ -26,3 +26,6 @@ pub fn fair_rank(least_waiting: Option<u64>, own_greatest: Option<u64>) -> u64 {
     let next_own = own_greatest.map_or(0, |rank| rank.saturating_add(1));
     least_waiting.unwrap_or(0).max(next_own)
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,7 @@ pub(super) async fn send_to_agent(
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
             let channels = open_channels(context, session).await?;
-            let restart = session.state().is_code_over();
+            let restart = session.state().must_restart_tool();
             let provider = provider.for_agent(&channels.agent_info.capabilities);
             Ok(channels.agent.change_method(&ChangeMethod { provider, restart }).await?)
         }

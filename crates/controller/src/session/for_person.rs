@@ -140,8 +140,11 @@ impl<'a> SituationInput<'a> {
 
     /// What the person can do in the situation, the recommended action first.
     pub(super) fn actions(&self, situation: Situation, has_restart_left: bool) -> Vec<PersonAction> {
-        let has_exited = self.machine.is_some_and(|machine| exit_code(&machine.sign_in).is_some());
-        let again = match (has_exited, has_restart_left) {
+        // A tool that reported a failure may end a moment later, or never.
+        let has_ended = self
+            .machine
+            .is_some_and(|machine| exit_code(&machine.sign_in).is_some() || machine.sign_in.has_reported_failure());
+        let again = match (has_ended, has_restart_left) {
             (true, _) => Some(PersonAction::RestartTool),
             (false, true) => Some(PersonAction::ReplaceMachine),
             (false, false) => None,

@@ -194,8 +194,9 @@ fn signing_in(machine: &CurrentMachine) -> bool {
 
 fn sign_in(row: &SessionRow, provider: &Provider, state: &MachineSignIn) -> SignInView {
     let reported = &state.reported_status;
-    // What a tool showed that ended with an error leads nowhere.
-    let is_valid = !matches!(reported.cli, CliState::Exited { code } if code != 0);
+    // What a tool showed that ended with an error, or reported one and does not ask again, leads nowhere.
+    let has_failed = state.has_reported_failure() && reported.prompt.is_none();
+    let is_valid = !has_failed && !matches!(reported.cli, CliState::Exited { code } if code != 0);
     // The session may end before.
     let until = state.device_code_until(provider).map(|until| format_rfc3339(until.at_ms.min(row.deadline_ms)));
     SignInView {

@@ -113,6 +113,30 @@ async fn a_person_who_declines_reads_so_and_the_dead_link_is_withdrawn() {
 }
 
 #[tokio::test]
+async fn a_tool_that_reports_a_failure_and_runs_on_is_started_again_at_a_try() {
+    let flags = Flags::new();
+    let steps = [
+        Step::print_line(super::URL),
+        flags.wait_step("fail"),
+        Step::print_line("error: access_denied"),
+        flags.wait_step("never"),
+    ];
+    let rules = json!({ "url": r"https?://[^\s]+", "failed": "(?m)^error: (.*)$" });
+    let provider = flags.provider_with_steps(steps).with_descriptor_key("sign_in", rules);
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
+    api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    flags.set("fail");
+    let view = wait_situation(&api, &id, Situation::Declined).await;
+    assert_eq!((view.for_person.actions, view.sign_in.url), (vec![PersonAction::RestartTool], None));
+    std::fs::remove_file(flags.path("fail")).unwrap();
+    let again = api.post(&format!("/api/auth/session/{id}/method"), json!({ "method": view.method })).await.unwrap();
+    assert_eq!(again.status, 200, "{}", again.text);
+    let view = api.wait_until(&id, "showing the address again", |view| view.sign_in.url.is_some()).await.unwrap();
+    assert_eq!(view.generation, 1, "the machine is the same");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_demo_is_signed_in_on_the_desktop_only() {
     let (server, browser, stop) = start_demo(["demo_at_person", "demo_rt_person"]).await;
     let api = server.backend_client().unwrap();

@@ -2,7 +2,7 @@
 
 use super::{MachineSignIn, Moment, SessionState};
 use anteroom_wire::{
-    agent::CliState,
+    agent::{CliState, SignInOutcome},
     provider::{Lane, Provider},
 };
 use std::time::Duration;
@@ -24,14 +24,22 @@ pub enum DeviceCodeState {
 }
 
 impl SessionState {
-    /// Whether the code that is shown is no longer valid.
-    pub fn is_code_over(&self) -> bool {
-        let state = self.machine.as_ref().map(|machine| machine.sign_in.device_code_state(&self.provider));
-        state == Some(DeviceCodeState::Expired)
+    /// Whether the sign-in continues only if the tool is started again, although the tool still runs: it reported that the sign-in failed,
+    /// or the code that is shown is no longer valid.
+    pub fn must_restart_tool(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| {
+            machine.sign_in.has_reported_failure()
+                || machine.sign_in.device_code_state(&self.provider) == DeviceCodeState::Expired
+        })
     }
 }
 
 impl MachineSignIn {
+    /// Whether the tool reported that the sign-in failed.
+    pub fn has_reported_failure(&self) -> bool {
+        matches!(self.reported_status.outcome, Some(SignInOutcome::Failed { .. }))
+    }
+
     /// The state of the device code.
     pub fn device_code_state(&self, provider: &Provider) -> DeviceCodeState {
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());

@@ -16,6 +16,8 @@
 mod boottime;
 mod fencing;
 mod heartbeat;
+#[cfg(test)]
+mod model;
 mod observer;
 mod placement;
 mod random;
@@ -24,7 +26,7 @@ mod renew_deadline;
 mod times;
 
 pub use boottime::boottime_ms;
-pub use fencing::{FenceOutcome, FenceStep, Fencing, Liveness};
+pub use fencing::{DatabaseLook, FenceOutcome, FenceStep, Fencing, Liveness};
 pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
 pub use observer::{Member, Observer, Suspect, Verdict};
 pub use placement::{HostRequest, KnownHost, LeftOut, Placement, place};

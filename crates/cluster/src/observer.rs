@@ -128,6 +128,23 @@ impl Observer {
         suspects.truncate((1 + hosts / HOSTS_PER_FENCE).saturating_sub(self.fences_ms.len()));
         Verdict::Suspects(suspects)
     }
+
+    /// The marks that it has seen last.
+    #[cfg(test)]
+    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.seen.values().filter_map(|seen| seen.mark)
+    }
+
+    /// Moves all silences back, but not below `floor_ms`, for a model in which the present is always the same time. What only limits the
+    /// number of fences is forgotten.
+    #[cfg(test)]
+    pub(crate) fn move_back(&mut self, by_ms: u64, floor_ms: u64) {
+        for seen in self.seen.values_mut() {
+            seen.changed_ms = seen.changed_ms.saturating_sub(by_ms).max(floor_ms);
+            seen.confirmed_ms = seen.changed_ms;
+        }
+        self.fences_ms.clear();
+    }
 }
 
 #[cfg(test)]

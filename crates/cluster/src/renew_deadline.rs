@@ -40,6 +40,13 @@ impl Deadline {
     pub fn at_ms(self) -> u64 {
         self.0
     }
+
+    /// The same deadline after the clock has advanced, for a model in which the present is always `now_ms`.
+    #[cfg(test)]
+    pub(crate) fn moved_back(self, by_ms: u64, now_ms: u64) -> Self {
+        let moved = Self(self.0.saturating_sub(by_ms));
+        if moved.may_act(now_ms) { moved } else { Self::STOPPED }
+    }
 }
 
 /// The deadline of this host, shared by everything that acts for it. Reading it costs one atomic load and one look at the clock.

@@ -19,6 +19,7 @@ mod heartbeat;
 #[cfg(test)]
 mod model;
 mod observer;
+pub mod peer;
 mod placement;
 mod random;
 mod rank;

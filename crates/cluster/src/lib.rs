@@ -32,6 +32,6 @@ pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
 pub use observer::{Member, Observer, Suspect, Verdict};
 pub use placement::{HostRequest, KnownHost, LeftOut, Placement, place};
 pub use random::SplitMix64;
-pub use rank::{FairClass, fair_rank};
+pub use rank::{FairClass, PULL_AFTER_MS, fair_rank};
 pub use renew_deadline::{Deadline, RenewDeadline};
 pub use times::{ClusterTimes, InvalidTimes};

@@ -1,5 +1,9 @@
 //! The order in which the waiting sessions of all hosts get machines: by class, then by rank, then by the time since which they wait.
 
+/// A host with room takes a waiting session only after so many milliseconds, and those of a fenced host at once. Until then the host at
+/// which the session was started asks the best hosts; if any host could take it earlier, sessions would be spread by chance.
+pub const PULL_AFTER_MS: u64 = 500;
+
 /// Who waits. People come before programs, and programs before checks that the server starts by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

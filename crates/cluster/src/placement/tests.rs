@@ -121,6 +121,10 @@ proptest! {
         prop_assert_eq!(distinct.len(), placement.hosts.len());
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
     /// No suitable host is out of reach, and of equal hosts none is preferred.
     #[test]
     fn equal_hosts_are_asked_equally_often(seed in any::<u64>()) {

@@ -30,6 +30,11 @@ impl Capacity {
     pub fn taken(self) -> u64 {
         u64::from(self.machines) + u64::from(self.waiting)
     }
+
+    /// Whether another session gets a machine at once.
+    pub fn has_room(self) -> bool {
+        self.taken() < u64::from(self.machines_max)
+    }
 }
 
 /// What a host says about itself with each heartbeat. No secret is in it.

@@ -30,7 +30,7 @@ pub use boottime::boottime_ms;
 pub use fencing::{DatabaseLook, FenceOutcome, FenceStep, Fencing, Liveness};
 pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
 pub use observer::{Member, Observer, Suspect, Verdict};
-pub use placement::{HostRequest, KnownHost, LeftOut, Placement, place};
+pub use placement::{HostRequest, KnownHost, LeftOut, Placement, keeps_session, place};
 pub use random::SplitMix64;
 pub use rank::{FairClass, PULL_AFTER_MS, fair_rank};
 pub use renew_deadline::{Deadline, RenewDeadline};

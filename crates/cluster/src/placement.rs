@@ -4,12 +4,14 @@
 //! would send every session of a second to the same host, since what hosts know about each other is up to a heartbeat old. The host that
 //! is asked claims the session for itself or says why not; nothing is reserved for it before, so nothing can be promised twice.
 
-use crate::{ClusterTimes, Heartbeat, HostLabels, SplitMix64};
+use crate::{Capacity, ClusterTimes, Heartbeat, HostLabels, SplitMix64};
 use anteroom_wire::HostId;
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 /// So many hosts are drawn.
 const DRAWN_MAX: usize = 4;
+/// A host keeps a session that was started at it while its load exceeds that of the best other host by no more than this.
+const OWN_LOAD_PERCENT_MAX: u64 = 10;
 
 /// What a session requires of its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,6 +121,13 @@ pub fn place<'a>(
     placement
 }
 
+/// Whether the host at which a session was started keeps it: to begin at once is better than to be spread a little more evenly.
+pub fn keeps_session(own: Capacity, best: Capacity) -> bool {
+    let (own_max, best_max) = (u64::from(own.machines_max), u64::from(best.machines_max));
+    let excess_max = own_max * best_max * OWN_LOAD_PERCENT_MAX;
+    own.has_room() && own.taken() * best_max * 100 <= best.taken() * own_max * 100 + excess_max
+}
+
 /// Why the host cannot take the session.
 fn left_out(host: KnownHost<'_>, request: &HostRequest, times: ClusterTimes) -> Option<LeftOut> {
     let KnownHost { heartbeat, silent_ms } = host;
@@ -131,7 +140,7 @@ fn left_out(host: KnownHost<'_>, request: &HostRequest, times: ClusterTimes) -> 
         (LeftOut::NoTool, !heartbeat.providers.contains(&request.provider)),
         (LeftOut::Draining, heartbeat.draining),
         (LeftOut::Silent, silent_ms > times.renew_deadline_ms()),
-        (LeftOut::Full, heartbeat.capacity.taken() >= u64::from(heartbeat.capacity.machines_max)),
+        (LeftOut::Full, !heartbeat.capacity.has_room()),
     ];
     reasons.into_iter().find_map(|(reason, applies)| applies.then_some(reason))
 }

@@ -83,6 +83,14 @@ fn each_reason_leaves_a_host_out_and_the_closest_is_reported() {
 }
 
 #[test]
+fn a_host_keeps_its_sessions_while_its_load_is_near_that_of_the_best() {
+    let capacity = |machines, machines_max| Capacity { machines_max, machines, waiting: 0 };
+    assert!(keeps_session(capacity(2, 20), capacity(0, 20)) && !keeps_session(capacity(3, 20), capacity(0, 20)));
+    assert!(keeps_session(capacity(60, 100), capacity(5, 10)) && !keeps_session(capacity(61, 100), capacity(5, 10)));
+    assert!(!keeps_session(capacity(10, 10), capacity(10, 10)) && !keeps_session(capacity(0, 0), capacity(0, 0)));
+}
+
+#[test]
 fn a_host_of_the_next_protocol_and_one_with_more_labels_are_suitable() {
     let mut hosts = [host(0, 0, 1)];
     hosts[0].peer_protocol = 2;

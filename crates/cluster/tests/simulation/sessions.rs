@@ -5,7 +5,7 @@ use crate::{
     host::PROVIDER,
     world::World,
 };
-use anteroom_cluster::{HostRequest, KnownHost, SplitMix64, place};
+use anteroom_cluster::{HostRequest, KnownHost, SplitMix64, keeps_session, place};
 use anteroom_wire::HostId;
 
 /// So many hosts are asked, each for so long; then the session waits.
@@ -33,7 +33,9 @@ impl World {
         self.next_arrival();
         let asked = self.place(host);
         let owner = u8::try_from(self.random.below(7)).expect("it is small");
-        let is_own = asked.first() == Some(&host);
+        let keeps =
+            |best: &usize| *best == host || keeps_session(self.hosts[host].capacity(), self.reports[*best].capacity);
+        let is_own = asked.first().is_some_and(keeps);
         self.database.insert(session, owner, is_own.then_some(holder), self.now_ms);
         self.note("start", [session as u64, host as u64]);
         if is_own {

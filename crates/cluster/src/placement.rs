@@ -33,6 +33,16 @@ pub struct KnownHost<'a> {
     pub heartbeat: &'a Heartbeat,
     /// How long it is silent, milliseconds.
     pub silent_ms: u64,
+    /// Sessions that the asking host has sent to it since that heartbeat.
+    pub sent: u32,
+}
+
+impl KnownHost<'_> {
+    /// Its capacity as the asking host reckons it.
+    pub fn capacity(&self) -> Capacity {
+        let reported = self.heartbeat.capacity;
+        Capacity { waiting: reported.waiting.saturating_add(self.sent), ..reported }
+    }
 }
 
 /// Why a host was left out. The later the reason, the closer the host is to being suitable.
@@ -107,7 +117,7 @@ pub fn place<'a>(
     for host in known {
         match left_out(host, request, times) {
             Some(reason) => *placement.left_out.entry(reason).or_default() += 1,
-            None => suitable.push(host.heartbeat),
+            None => suitable.push(host),
         }
     }
     let drawn = suitable.len().min(DRAWN_MAX);
@@ -117,7 +127,7 @@ pub fn place<'a>(
     }
     suitable.truncate(drawn);
     suitable.sort_by(|a, b| compare(a, b, request, me));
-    placement.hosts = suitable.into_iter().map(|heartbeat| &heartbeat.host).collect();
+    placement.hosts = suitable.into_iter().map(|host| &host.heartbeat.host).collect();
     placement
 }
 
@@ -130,7 +140,7 @@ pub fn keeps_session(own: Capacity, best: Capacity) -> bool {
 
 /// Why the host cannot take the session.
 fn left_out(host: KnownHost<'_>, request: &HostRequest, times: ClusterTimes) -> Option<LeftOut> {
-    let KnownHost { heartbeat, silent_ms } = host;
+    let KnownHost { heartbeat, silent_ms, .. } = host;
     let has = |(name, value): (&String, &String)| heartbeat.labels.labels.get(name) == Some(value);
     // A version and the one before it speak to each other.
     let reasons = [
@@ -140,19 +150,21 @@ fn left_out(host: KnownHost<'_>, request: &HostRequest, times: ClusterTimes) -> 
         (LeftOut::NoTool, !heartbeat.providers.contains(&request.provider)),
         (LeftOut::Draining, heartbeat.draining),
         (LeftOut::Silent, silent_ms > times.renew_deadline_ms()),
-        (LeftOut::Full, !heartbeat.capacity.has_room()),
+        (LeftOut::Full, !host.capacity().has_room()),
     ];
     reasons.into_iter().find_map(|(reason, applies)| applies.then_some(reason))
 }
 
 /// The emptier host is first, then the asking host, then one with the preferred image.
-fn compare(a: &Heartbeat, b: &Heartbeat, request: &HostRequest, me: &HostId) -> Ordering {
+fn compare(a: &KnownHost<'_>, b: &KnownHost<'_>, request: &HostRequest, me: &HostId) -> Ordering {
     // (taken + 1) / machines_max, without a division.
-    let load = |of: &Heartbeat, other: &Heartbeat| (of.capacity.taken() + 1) * u64::from(other.capacity.machines_max);
+    let load = |of: Capacity, other: Capacity| (of.taken() + 1) * u64::from(other.machines_max);
+    let (of_a, of_b) = (a.capacity(), b.capacity());
+    let (a, b) = (a.heartbeat, b.heartbeat);
     let is_other = |of: &Heartbeat| of.host != *me;
     let has_other_image = |of: &Heartbeat| request.image.as_ref().is_some_and(|image| *image != of.image);
-    load(a, b)
-        .cmp(&load(b, a))
+    load(of_a, of_b)
+        .cmp(&load(of_b, of_a))
         .then_with(|| is_other(a).cmp(&is_other(b)))
         .then_with(|| has_other_image(a).cmp(&has_other_image(b)))
         .then_with(|| a.host.cmp(&b.host))

@@ -31,7 +31,7 @@ fn request() -> HostRequest {
 }
 
 fn placed<'a>(hosts: &'a [Heartbeat], request: &HostRequest, seed: u64) -> Placement<'a> {
-    let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0 });
+    let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0, sent: 0 });
     place(known, request, &id(1), TIMES, &mut SplitMix64::new(seed))
 }
 
@@ -51,6 +51,18 @@ fn sessions_that_wait_at_a_host_count_as_its_machines() {
     assert_eq!(placed(&hosts, &request(), 1).hosts, [&id(0), &id(1)]);
     hosts[1].capacity.waiting = 6;
     assert_eq!(placed(&hosts, &request(), 1).hosts, [&id(0)]);
+}
+
+#[test]
+fn sessions_that_were_sent_since_the_heartbeat_count_as_well() {
+    let hosts = [host(0, 0, 10), host(1, 2, 10)];
+    let placed = |sent| {
+        let known = hosts.iter().zip([sent, 0]).map(|(heartbeat, sent)| KnownHost { heartbeat, silent_ms: 0, sent });
+        place(known, &request(), &id(1), TIMES, &mut SplitMix64::new(1)).hosts
+    };
+    assert_eq!(placed(1), [&id(0), &id(1)]);
+    assert_eq!(placed(3), [&id(1), &id(0)]);
+    assert_eq!(placed(10), [&id(1)]);
 }
 
 #[test]
@@ -74,7 +86,7 @@ fn each_reason_leaves_a_host_out_and_the_closest_is_reported() {
         assert_eq!((placement.no_host(), placement.left_out.len()), (Some(reason), 1));
     }
     let full = host(1, 10, 10);
-    let known = [KnownHost { heartbeat: &full, silent_ms: 12_001 }];
+    let known = [KnownHost { heartbeat: &full, silent_ms: 12_001, sent: 0 }];
     let placement = place(known, &request(), &id(1), TIMES, &mut SplitMix64::new(1));
     assert_eq!(placement.no_host(), Some(LeftOut::Silent));
     // A session can wait for a full host, but not for a label that no host has.
@@ -110,7 +122,7 @@ proptest! {
         let hosts: Vec<_> = capacities.iter().zip(0..).map(|(&(machines, machines_max, draining, _), number)| {
             Heartbeat { draining, ..host(number, machines, machines_max) }
         }).collect();
-        let known = || hosts.iter().zip(&capacities).map(|(heartbeat, known)| KnownHost { heartbeat, silent_ms: known.3 });
+        let known = || hosts.iter().zip(&capacities).map(|(heartbeat, known)| KnownHost { heartbeat, silent_ms: known.3, sent: 0 });
         let placement = place(known(), &request(), &id(1), TIMES, &mut SplitMix64::new(seed));
         let suitable: Vec<_> = known().filter(|host| {
             let room = host.heartbeat.capacity;
@@ -140,7 +152,7 @@ proptest! {
         let mut asked = BTreeMap::new();
         let mut random = SplitMix64::new(seed);
         for _ in 0..1_000 {
-            let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0 });
+            let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0, sent: 0 });
             for host in place(known, &request(), &id(1), TIMES, &mut random).hosts {
                 *asked.entry(host).or_insert(0_u32) += 1;
             }

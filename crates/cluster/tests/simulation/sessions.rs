@@ -72,6 +72,7 @@ impl World {
         let known = self.reports.iter().enumerate().map(|(number, heartbeat)| KnownHost {
             heartbeat,
             silent_ms: silences.get(number).copied().unwrap_or_default(),
+            sent: 0,
         });
         let placement = place(known, &request, &self.hosts[host].id, self.setting.times, &mut self.random);
         placement.hosts.into_iter().map(World::number).collect()

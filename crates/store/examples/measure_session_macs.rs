@@ -61,6 +61,7 @@ async fn create_session(store: &Store) -> Result<SessionId, Box<dyn Error>> {
         method: None,
         purpose: SessionPurpose::default(),
         settings: std::collections::BTreeMap::new(),
+        place: anteroom_store::NewSessionPlace::ThisHost,
     };
     match store.create_session(&new, entry(TimelineKind::Accepted)).await? {
         CreateSessionOutcome::New(row) => Ok(row.id),

@@ -99,6 +99,9 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(CompleteOutcome::Ignored(Box::new(current)));
         }
+        if !self.may_write(&current) {
+            return Err(self.refuse(transaction, completion.session));
+        }
         let new = completion.credential;
         let (stored, is_renewal) = match &current.purpose {
             SessionPurpose::SignIn { renews: None } => {

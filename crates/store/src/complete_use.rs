@@ -66,6 +66,9 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(CompleteUseOutcome::Ignored(Box::new(current)));
         }
+        if !self.may_write(&current) {
+            return Err(self.refuse(transaction, completion.session));
+        }
         let Some(used) = current.purpose.credential_use().map(|credential_use| credential_use.credential.clone())
         else {
             transaction.finish_unchanged();

@@ -29,6 +29,22 @@ impl Dialect {
         }
     }
 
+    /// The database's clock, milliseconds since 1970.
+    pub(crate) fn now_ms(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Self::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// The end of a `SELECT` that leaves out rows which other transactions are about to change, and keeps the others for this one.
+    pub(crate) fn for_update_skip_locked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
     /// The text of a migration. Texts are compared byte by byte in SQLite; in PostgreSQL that depends on the database unless columns say so.
     pub(crate) fn migration(self, text: &'static str) -> Cow<'static, str> {
         match self {

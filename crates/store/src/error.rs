@@ -2,7 +2,7 @@
 
 use crate::RowFault;
 use anteroom_vault::KeyId;
-use anteroom_wire::{CallerId, CredentialId, SessionId};
+use anteroom_wire::{CallerId, CredentialId, HostId, SessionId};
 use std::{io, path::PathBuf};
 
 /// What an error means for the caller.
@@ -99,6 +99,15 @@ pub enum StoreError {
     /// The record was sealed with a key that was retired since: it must be sealed again.
     #[error("the record was sealed with key {0}, which was retired since; seal it again")]
     KeyRetired(KeyId),
+    /// This host does not hold the session: it was fenced, or another host holds the session. The write was counted as refused.
+    #[error("this host does not hold session {0}")]
+    NotHolder(SessionId),
+    /// This host was fenced, or removed from the cluster.
+    #[error("host {0} was fenced or removed from the cluster")]
+    HostFenced(HostId),
+    /// Another host of the cluster has this name.
+    #[error("the host {0} has this name")]
+    HostNameInUse(HostId),
     /// The caller is revoked, has expired or does not exist.
     #[error("the caller {0} is revoked or has expired")]
     CallerInvalid(CallerId),
@@ -123,6 +132,9 @@ impl StoreError {
             | Self::WrongPurpose(_)
             | Self::CallerInvalid(_)
             | Self::NameInUse(_)
+            | Self::NotHolder(_)
+            | Self::HostFenced(_)
+            | Self::HostNameInUse(_)
             | Self::NameLooksAlike(_) => StoreErrorKind::Conflict,
             Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } | Self::TamperedRow { .. } => {
                 StoreErrorKind::Corrupt

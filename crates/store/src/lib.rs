@@ -22,6 +22,7 @@ mod before_migration;
 mod browsers;
 mod caller_kind;
 mod callers;
+mod claim;
 mod complete;
 mod complete_use;
 mod conditions;
@@ -37,9 +38,12 @@ mod dialect;
 mod erase;
 mod erasure;
 mod error;
+mod fence;
 mod hash;
 mod health_kind;
 mod helpers;
+mod holder;
+mod hosts;
 mod keys;
 mod leases;
 mod login_tokens;
@@ -75,6 +79,7 @@ pub use before_migration::{KEPT_S_MAX, remove_migration_copies};
 pub use browsers::{BrowserRow, NewBrowser, Person};
 pub use caller_kind::CallerKind;
 pub use callers::{CallerFilter, CallerRow, NewCaller, Role};
+pub use claim::WaitingSession;
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};
 pub use credential_health::HealthUpdate;
@@ -85,9 +90,12 @@ pub use deletion_policy::DeletionPolicy;
 pub use erase::DeleteOutcome;
 pub use erasure::{ErasedRows, ErasedUser, UserSession};
 pub use error::{StoreError, StoreErrorKind};
+pub use fence::Fence;
 pub use hash::Sha256Hex;
 pub use health_kind::HealthKind;
 pub use helpers::{HelperAccess, HelperRow, Invitation};
+pub use holder::Holder;
+pub use hosts::{HostRow, JoinedHost, NewHost};
 pub use keys::RetireOutcome;
 pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken, RedeemedLoginToken};
@@ -102,8 +110,8 @@ pub use row_fault::RowFault;
 pub use row_macs::TamperedRow;
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
-    CreateSessionOutcome, EndedSessions, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason,
-    RowStatus, SessionEnd, SessionFilter, SessionOutcome, SessionRow, SessionStates,
+    CreateSessionOutcome, EndedSessions, ExternalMachineClaim, IdempotencyKey, NewSession, NewSessionPlace,
+    OwnerFilter, Reason, RowStatus, SessionEnd, SessionFilter, SessionOutcome, SessionRow, SessionStates,
 };
 pub use settings::StoreSettings;
 pub use store::{PurgeCounts, Store};

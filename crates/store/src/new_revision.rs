@@ -122,6 +122,9 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(RefreshOutcome::Ignored(Box::new(current)));
         }
+        if !self.may_write(&current) {
+            return Err(self.refuse(transaction, refresh.session));
+        }
         let used = current.purpose.credential_use().filter(|using| using.credential == *refresh.credential.id).cloned();
         let Some(used) = used else {
             transaction.finish_unchanged();

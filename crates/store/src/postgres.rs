@@ -56,7 +56,11 @@ impl Postgres {
         let closed = first.close().await.map_err(failed);
         migrated.and(closed)?;
         let wait_max = Duration::from_millis(settings.busy_ms_max);
-        let writing = connector(if settings.is_server { Use::WriteAsServer } else { Use::Write });
+        let writing = connector(match (settings.is_server, settings.is_host_of_cluster) {
+            (true, true) => Use::WriteAsHost,
+            (true, false) => Use::WriteAsServer,
+            (false, _) => Use::Write,
+        });
         let first = writing.connect().await.map_err(failed)?;
         let writer = Pool::new(writing, 1, wait_max, first);
         let reading = connector(Use::Read);

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 
 /// The oldest schema version whose program can use a database of [`SCHEMA_VERSION`]. A migration that only adds (a table, an index, a
 /// column that may be NULL and that no MAC covers) leaves it as it is; any other sets it to its own version.
-pub const READABLE_FROM: u32 = 17;
+pub const READABLE_FROM: u32 = 18;
 
 const KEY: &str = "schema_readable_from";
 

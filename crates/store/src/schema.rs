@@ -71,10 +71,15 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: "",
         postgres: include_str!("../migrations/0017_triggers.postgres.sql"),
     },
+    Migration {
+        tables: include_str!("../migrations/0018_hosts.sql"),
+        sqlite: include_str!("../migrations/0018_hosts.sqlite.sql"),
+        postgres: include_str!("../migrations/0018_hosts.postgres.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 17;
+pub const SCHEMA_VERSION: u32 = 18;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

@@ -6,7 +6,7 @@ pub use row::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow};
 pub(crate) use row::{SessionStateKind, decode_method, encode_settings};
 
 use crate::{
-    NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    Holder, NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::SESSIONS},
@@ -47,6 +47,21 @@ pub struct NewSession {
     pub purpose: SessionPurpose,
     /// Settings of the provider, id → value.
     pub settings: BTreeMap<String, String>,
+    /// In a cluster: this host, or the line of sessions that wait for one.
+    pub place: NewSessionPlace,
+}
+
+/// Where a new session runs. Without a cluster it has no meaning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NewSessionPlace {
+    /// On this host.
+    #[default]
+    ThisHost,
+    /// On the first host that has room for it.
+    Waits {
+        /// What a host needs to take it, as JSON; `None`: any host can.
+        placement: Option<String>,
+    },
 }
 
 /// An external machine, which only one active session at a time may use.
@@ -106,7 +121,7 @@ macro_rules! select {
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
              idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
-             renewed_credential_id, exit_code, settings, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
+             renewed_credential_id, exit_code, settings, idempotency_key, host_id, host_incarnation, placement, queued_at_ms, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
              (SELECT role FROM callers WHERE callers.id = sessions.caller_id) AS owner_role \
              FROM sessions ",
             $rest
@@ -116,6 +131,7 @@ macro_rules! select {
 
 // After the macro, which it uses.
 mod find;
+mod held;
 
 pub use find::{EndedSessions, SessionFilter, SessionStates};
 
@@ -123,7 +139,7 @@ impl Store {
     /// Creates a session and its first timeline entry, unless the owner has used the same idempotency key before.
     ///
     /// # Errors
-    /// When the owner does not exist or the id does (conflict), or the database cannot be written.
+    /// When the owner does not exist or the id does (conflict), this host was fenced, or the database cannot be written.
     pub async fn create_session(
         &self,
         new: &NewSession,
@@ -132,8 +148,12 @@ impl Store {
         const OPERATION: &str = "create a session";
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
-        let created = insert(self.row_macs(), &mut transaction, new).await?;
+        let holder = self.holder();
+        let created = insert(self.row_macs(), holder.as_ref(), &mut transaction, new).await?;
         if let CreateSessionOutcome::New(row) = &created {
+            if new.place == NewSessionPlace::ThisHost && row.holder != holder {
+                return Err(self.refuse(transaction, &row.id));
+            }
             timeline::create_head(self.row_macs(), &mut transaction, &row.id).await?;
             timeline::append_entry_in(&mut transaction, &row.id, entry, self, u64::MAX).await?;
         }
@@ -259,19 +279,28 @@ impl Store {
         idle_deadline_ms: Option<UnixMs>,
     ) -> Result<bool, StoreError> {
         const OPERATION: &str = "record the use of a session";
+        let holder = self.holder();
         let mut transaction = self.begin_write(WriteKind::Touch, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
              idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \
              last_used_at_ms = CASE WHEN last_used_at_ms <= $2 THEN $2 ELSE last_used_at_ms END \
-             WHERE id = $1 AND state = 'active'",
+             WHERE id = $1 AND state = 'active' AND ($4 IS NULL OR (host_id = $4 AND host_incarnation = $5))",
         )
         .bind(session.as_str())
         .bind(to_sql_integer(at_ms))
         .bind(idle_deadline_ms.map(to_sql_integer))
+        .bind(holder.as_ref().map(|holder| holder.host.as_str()))
+        .bind(holder.as_ref().map(|holder| to_sql_integer(holder.incarnation)))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
+        if done.rows_affected() == 0 && holder.is_some() {
+            let row = fetch_session(self.row_macs(), &mut transaction, session).await?;
+            if row.is_some_and(|row| row.is_active()) {
+                return Err(self.refuse(transaction, session));
+            }
+        }
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(done.rows_affected() == 1)
     }
@@ -279,12 +308,17 @@ impl Store {
 
 async fn insert(
     macs: &RowMacs,
+    holder: Option<&Holder>,
     connection: &mut Connection,
     new: &NewSession,
 ) -> Result<CreateSessionOutcome, StoreError> {
     const OPERATION: &str = "create a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
+    let (holder, waits, placement) = match &new.place {
+        NewSessionPlace::ThisHost => (holder, false, None),
+        NewSessionPlace::Waits { placement } => (None, holder.is_some(), placement.as_deref()),
+    };
     if let Some(key) = key
         && let Some(found) = with_key(macs, &mut *connection, &new.owner, key).await?
     {
@@ -298,8 +332,15 @@ async fn insert(
     let done = sqlx::query(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
          generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms, external_machine, \
-         agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id, settings) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id, settings, \
+         host_id, host_incarnation, placement, queued_at_ms, fair_class, fair_rank) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+         (SELECT id FROM hosts WHERE id = $19 AND incarnation = $20 AND fenced < incarnation AND left_at_ms IS NULL), \
+         (SELECT incarnation FROM hosts WHERE id = $19 AND incarnation = $20 AND fenced < incarnation AND left_at_ms IS NULL), \
+         $21, CAST($22 AS BIGINT), CASE WHEN CAST($22 AS BIGINT) IS NOT NULL THEN 1 END, \
+         CASE WHEN CAST($22 AS BIGINT) IS NOT NULL THEN COALESCE(\
+         (SELECT MAX(fair_rank) + 1 FROM sessions WHERE state = 'active' AND host_id IS NULL AND fair_class = 1 AND caller_id = $2), \
+         (SELECT MIN(fair_rank) FROM sessions WHERE state = 'active' AND host_id IS NULL AND fair_class = 1), 0) END) \
          ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
     )
     .bind(new.id.as_str())
@@ -320,6 +361,10 @@ async fn insert(
     .bind(new.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
     .bind(new.purpose.renewed_credential().map(CredentialId::as_str))
     .bind(encode_settings(&new.settings))
+    .bind(holder.map(|holder| holder.host.as_str()))
+    .bind(holder.map(|holder| to_sql_integer(holder.incarnation)))
+    .bind(placement)
+    .bind(waits.then(|| to_sql_integer(new.created_at_ms)))
     .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;

@@ -12,6 +12,8 @@ pub struct StoreSettings {
     pub connect_ms_max: u64,
     /// Whether this is the server, of which a database of PostgreSQL can have one at a time.
     pub is_server: bool,
+    /// Whether it is one of several servers of a cluster, which share a database of PostgreSQL.
+    pub is_host_of_cluster: bool,
     /// The most entries of one session's timeline; [`Store::append_event`](crate::Store::append_event) adds no more, transitions always add theirs.
     pub timeline_entries_max: u64,
     /// The most bytes of an entry's sentence; a longer one is truncated.
@@ -27,6 +29,7 @@ impl Default for StoreSettings {
             readers_max: 4,
             connect_ms_max: 30_000,
             is_server: false,
+            is_host_of_cluster: false,
             timeline_entries_max: 5_000,
             sentence_bytes_max: 1024,
             event_data_bytes_max: 16 * 1024,

@@ -3,7 +3,9 @@
 use crate::{
     Address, Database, ObservedWrite, StoreError, UnixMs, WriteKind, WriteObserver,
     connection::{Connection, Readers},
+    dialect::Dialect,
     error::query_error,
+    holder::Holding,
     postgres::Postgres,
     row_macs::RowMacs,
     row_reader::to_sql_integer,
@@ -25,6 +27,7 @@ struct Inner {
     database: Database,
     observer: Option<Arc<dyn WriteObserver>>,
     row_macs: RowMacs,
+    holding: Holding,
 }
 
 /// The writing side of a database.
@@ -88,8 +91,8 @@ impl Store {
                 (Engine::Postgres(postgres), reader, database)
             }
         };
-        let row_macs = RowMacs::default();
-        let store = Self(Arc::new(Inner { engine, reader, settings, address, database, observer, row_macs }));
+        let (row_macs, holding) = Default::default();
+        let store = Self(Arc::new(Inner { engine, reader, settings, address, database, observer, row_macs, holding }));
         // SQLite opens a read-only file without an error (`BEGIN IMMEDIATE` succeeds too): only a write shows the problem.
         if let Err(error) = store.check_writable().await {
             // While a connection of this process is open read-only, SQLite opens no other one for writing.
@@ -203,6 +206,17 @@ impl Store {
 
     pub(crate) fn row_macs(&self) -> &RowMacs {
         &self.0.row_macs
+    }
+
+    pub(crate) fn holding(&self) -> &Holding {
+        &self.0.holding
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.0.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     pub(crate) fn settings(&self) -> &StoreSettings {

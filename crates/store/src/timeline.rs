@@ -88,7 +88,7 @@ impl Store {
     /// Appends an entry, also to a session that has ended, unless its timeline is full.
     ///
     /// # Errors
-    /// When there is no such session (conflict), or the database cannot be written.
+    /// When there is no such session (conflict), another host holds it, or the database cannot be written.
     pub async fn append_entry(
         &self,
         session: &SessionId,
@@ -98,7 +98,13 @@ impl Store {
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
-        let outcome = append_entry_in(&mut transaction, session, entry, self, limits.timeline_entries_max).await?;
+        let head = head::read(self.row_macs(), &mut transaction, session).await?;
+        if let (Some(holder), Some(held_by)) = (self.holder(), &head.held_by)
+            && held_by.as_ref() != Some(&holder)
+        {
+            return Err(self.refuse(transaction, session));
+        }
+        let outcome = append_at(&mut transaction, head, session, entry, self, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(outcome)
     }
@@ -156,9 +162,20 @@ pub(crate) async fn append_entry_in(
     store: &Store,
     entries_max: u64,
 ) -> Result<AppendOutcome, StoreError> {
+    let head = head::read(store.row_macs(), &mut *connection, session).await?;
+    append_at(connection, head, session, entry, store, entries_max).await
+}
+
+async fn append_at(
+    connection: &mut Connection,
+    head: head::Head,
+    session: &SessionId,
+    entry: NewTimelineEntry,
+    store: &Store,
+    entries_max: u64,
+) -> Result<AppendOutcome, StoreError> {
     const OPERATION: &str = "append to a session's timeline";
     let entry = bounded(entry, store.settings());
-    let head = head::read(store.row_macs(), &mut *connection, session).await?;
     let number = head.next_number();
     if number > entries_max {
         return Ok(AppendOutcome::TimelineFull);

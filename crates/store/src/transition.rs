@@ -22,6 +22,8 @@ pub enum ExpectedState {
     Active,
     /// Active, and still at this epoch.
     Epoch(u64),
+    /// Active, and waiting for a host of the cluster: no host holds it, and each may change it.
+    Waiting,
 }
 
 /// The changed values; all others stay. Completion is not included: see [`Store::complete_with_credential`].
@@ -207,8 +209,8 @@ impl Store {
     /// Changes a session and appends its timeline entry in one transaction, if the session is in the expected state.
     ///
     /// # Errors
-    /// When there is no such session, its row was changed outside of this program, or the database cannot be written; then nothing was
-    /// changed.
+    /// When there is no such session, its row was changed outside of this program, another host holds it, or the database cannot be
+    /// written; then nothing was changed.
     pub async fn transition(
         &self,
         session: &SessionId,
@@ -221,11 +223,15 @@ impl Store {
         let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, session).await?;
         let epoch_fits = match expect {
             ExpectedState::Active => true,
+            ExpectedState::Waiting => current.holder.is_none(),
             ExpectedState::Epoch(epoch) => epoch == current.epoch,
         };
         if !current.is_active() || !epoch_fits {
             transaction.finish_unchanged();
             return Ok(TransitionOutcome::Conflict(Box::new(current)));
+        }
+        if expect != ExpectedState::Waiting && !self.may_write(&current) {
+            return Err(self.refuse(transaction, session));
         }
         let messages = change.messages.clone();
         let Some(row) = apply_change(self.row_macs(), &mut transaction, current, change).await? else {

@@ -81,6 +81,16 @@ text_enum! {
         RetireKey = "retire_key",
         /// The head of the audit trail is stored.
         AuditHead = "audit_head",
+        /// A host joins the cluster.
+        JoinHost = "join_host",
+        /// The heartbeat of a host is recorded.
+        Heartbeat = "heartbeat",
+        /// A host takes a session that waits.
+        ClaimSession = "claim_session",
+        /// A dead host's sessions are taken away.
+        FenceHost = "fence_host",
+        /// A host is drained, or removed from the cluster.
+        ChangeHost = "change_host",
         /// The record of a restore is taken.
         Restored = "restored",
         /// The row of the health check is written.
@@ -95,6 +105,8 @@ text_enum! {
         Written = "written",
         /// Nothing was changed: the expected state was not found.
         Unchanged = "unchanged",
+        /// Nothing was changed: this host does not hold the session.
+        Refused = "refused",
         /// The database failed, or the caller was cancelled. Nothing was changed.
         Failed = "failed",
     }

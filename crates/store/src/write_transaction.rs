@@ -71,6 +71,12 @@ impl WriteTransaction {
         self.report.set_outcome(WriteOutcome::Unchanged);
     }
 
+    /// Ends the transaction, which was refused, without a change.
+    pub(crate) fn finish_refused(mut self) {
+        self.end_by_rollback();
+        self.report.set_outcome(WriteOutcome::Refused);
+    }
+
     /// Ends the transaction without a change.
     pub(crate) fn finish_unchanged(mut self) {
         self.end_by_rollback();

@@ -73,6 +73,8 @@ timeline_kinds! {
     ChannelLost = "channel_lost";
     /// The channel to the machine works again.
     ChannelReopened = "channel_reopened";
+    /// The host of the cluster that held the session is lost; another host takes the session.
+    HostLost = "host_lost";
     /// The user requested another machine.
     RestartRequested = "restart_requested";
     /// The request for another machine was rejected.

@@ -15,7 +15,8 @@ use crate::{
     unix_time,
 };
 use anteroom_store::{
-    CreateSessionOutcome, CredentialRow, ExternalMachineClaim, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
+    CreateSessionOutcome, CredentialRow, ExternalMachineClaim, NewSession, NewSessionPlace, NewTimelineEntry,
+    SessionPurpose, SessionRow,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
@@ -74,6 +75,7 @@ pub async fn start_session(
         method,
         purpose,
         settings,
+        place: NewSessionPlace::ThisHost,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let sentence = format!("A session for {}{on} was accepted.", provider.name);

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 const CONNECT_MS_MAX: u64 = 5_000;
 /// The server's limit for one statement, milliseconds.
 const STATEMENT_MS_MAX: u64 = 15_000;
+/// How long a host of a cluster may leave a write transaction without a statement, milliseconds.
+const IDLE_IN_TRANSACTION_MS_MAX: u64 = 2_000;
 /// How long a connection waits for the lock that another server holds: one that was killed a moment ago still has it.
 const SERVER_LOCK_MS_MAX: u64 = 3_000;
 const SERVER_LOCK_AGAIN_MS: u64 = 100;
@@ -24,6 +26,8 @@ pub(crate) enum Use {
     Write,
     /// Writes of the server: it holds a lock, so that another server can write nothing.
     WriteAsServer,
+    /// Writes of a host of a cluster: it shares that lock with the other hosts.
+    WriteAsHost,
     /// Housekeeping, without limits.
     Housekeeping,
 }
@@ -87,6 +91,10 @@ impl Connector {
             Use::Housekeeping => String::new(),
             Use::Read => format!("SET statement_timeout = {STATEMENT_MS_MAX}; SET default_transaction_read_only = on;"),
             Use::Write | Use::WriteAsServer => format!("SET statement_timeout = {STATEMENT_MS_MAX};"),
+            // A host that is frozen within a transaction must not keep the other hosts from writing.
+            Use::WriteAsHost => format!(
+                "SET statement_timeout = {STATEMENT_MS_MAX}; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS_MAX};"
+            ),
         };
         // What a commit promises does not depend on the configuration of the database.
         let settings = format!(
@@ -98,20 +106,21 @@ impl Connector {
         if is_standby {
             return Err(no_server("it is a standby and accepts no writes"));
         }
-        if self.0.purpose == Use::WriteAsServer {
-            self.take_server_lock(&mut connection).await?;
+        match self.0.purpose {
+            Use::WriteAsServer => self.take_server_lock(&mut connection, "SELECT pg_try_advisory_lock($1)").await?,
+            Use::WriteAsHost => {
+                self.take_server_lock(&mut connection, "SELECT pg_try_advisory_lock_shared($1)").await?
+            }
+            Use::Read | Use::Write | Use::Housekeeping => {}
         }
         Ok(connection)
     }
 
     /// Takes the lock of the server. The connection holds it until it ends.
-    async fn take_server_lock(&self, connection: &mut AnyConnection) -> Result<(), Error> {
+    async fn take_server_lock(&self, connection: &mut AnyConnection, text: &'static str) -> Result<(), Error> {
         let mut waited_ms = 0;
         loop {
-            let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-                .bind(Lock::Server.key())
-                .fetch_one(&mut *connection)
-                .await?;
+            let taken: bool = sqlx::query_scalar(text).bind(Lock::Server.key()).fetch_one(&mut *connection).await?;
             if taken {
                 return Ok(());
             }

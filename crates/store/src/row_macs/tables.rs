@@ -14,8 +14,10 @@ pub(crate) enum Column {
     /// TEXT that a migration added to a table whose rows already had MACs. A MAC covers it with its name, and not while it is NULL, so
     /// that the MACs of the earlier rows stay valid.
     AddedText(&'static str),
+    /// As [`Column::AddedText`], BIGINT.
+    AddedNumber(&'static str),
 }
-use Column::{AddedText, Number, Text};
+use Column::{AddedNumber, AddedText, Number, Text};
 
 /// A table whose rows have MACs.
 #[derive(Debug)]
@@ -168,6 +170,9 @@ pub(crate) static SESSIONS: Table = Table {
         Text("renewed_credential_id"),
         Number("exit_code"),
         AddedText("settings"),
+        AddedText("host_id"),
+        AddedNumber("host_incarnation"),
+        AddedText("placement"),
     ],
     condition: "1 = 1",
 };
@@ -187,17 +192,48 @@ pub(crate) static TIMELINE_HEADS: Table = Table {
     condition: "1 = 1",
 };
 
+/// Heartbeats and what a host reports with them are its own word; they change all the time and only move work between hosts.
+pub(crate) static HOSTS: Table = Table {
+    name: "hosts",
+    key_columns: 1,
+    covered: &[
+        Text("id"),
+        Text("name"),
+        Number("incarnation"),
+        Number("fenced"),
+        Number("fenced_at_ms"),
+        Text("fenced_by"),
+        Number("draining"),
+        Text("zone"),
+        Text("labels"),
+        Text("certificate"),
+        Number("joined_at_ms"),
+        Number("left_at_ms"),
+    ],
+    condition: "1 = 1",
+};
+
 /// The table whose rows got MACs later than the others.
 pub(crate) static SESSIONS_ONLY: [&Table; 1] = [&SESSIONS];
 
 /// All tables whose rows have MACs.
-pub(crate) static ALL: [&Table; 9] =
-    [&CALLERS, &BROWSERS, &LOGIN_TOKENS, &TICKETS, &CONSENTS, &CREDENTIALS, &SESSIONS, &TIMELINE, &TIMELINE_HEADS];
+pub(crate) static ALL: [&Table; 10] = [
+    &CALLERS,
+    &BROWSERS,
+    &LOGIN_TOKENS,
+    &TICKETS,
+    &CONSENTS,
+    &CREDENTIALS,
+    &SESSIONS,
+    &TIMELINE,
+    &TIMELINE_HEADS,
+    &HOSTS,
+];
 
 impl Column {
     fn name(self) -> &'static str {
         match self {
-            Text(name) | Number(name) | AddedText(name) => name,
+            Text(name) | Number(name) | AddedText(name) | AddedNumber(name) => name,
         }
     }
 }
@@ -239,6 +275,10 @@ impl Table {
                 Number(name) => content.number(row.try_get::<Option<i64>, _>(*name).map_err(read)?),
                 AddedText(name) => match row.try_get::<Option<String>, _>(*name).map_err(read)? {
                     Some(text) => content.text(Some(name)).text(Some(&text)),
+                    None => content,
+                },
+                AddedNumber(name) => match row.try_get::<Option<i64>, _>(*name).map_err(read)? {
+                    Some(number) => content.text(Some(name)).number(Some(number)),
                     None => content,
                 },
             };

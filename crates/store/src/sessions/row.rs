@@ -1,7 +1,7 @@
 //! The row of a session.
 
 use crate::{
-    SessionPurpose, Sha256Hex, StoreError, UnixMs,
+    Holder, SessionPurpose, Sha256Hex, StoreError, UnixMs,
     callers::RoleKind,
     row_macs::{RowMacs, tables::SESSIONS},
     row_reader::RowReader,
@@ -76,6 +76,12 @@ pub struct SessionRow {
     pub exit_code: Option<i32>,
     /// The provider's settings that were given, id → value.
     pub settings: BTreeMap<String, String>,
+    /// The host of the cluster that holds it; `None`: it waits for one, or there is no cluster.
+    pub holder: Option<Holder>,
+    /// Since when it waits for a host of the cluster, or waited for its present one; `None`: it never did.
+    pub queued_at_ms: Option<UnixMs>,
+    /// What a host needs to take it, as JSON; `None`: any host can.
+    pub placement: Option<String>,
 }
 
 /// Whether a session is active.
@@ -135,6 +141,11 @@ impl SessionRow {
     /// Whether it is active.
     pub fn is_active(&self) -> bool {
         self.end().is_none()
+    }
+
+    /// Whether it is active and waits for a host of the cluster.
+    pub fn waits_for_host(&self) -> bool {
+        self.is_active() && self.holder.is_none() && self.queued_at_ms.is_some()
     }
 
     /// How it ended, if it has.
@@ -202,6 +213,9 @@ pub(super) fn decode_session_row(macs: &RowMacs, row: &AnyRow) -> Result<Session
         purpose: SessionPurpose::decode(&reader)?,
         exit_code: reader.number_or_null("exit_code")?,
         settings: decode_settings(&reader)?,
+        holder: Holder::decode(&reader)?,
+        queued_at_ms: reader.number_or_null("queued_at_ms")?,
+        placement: reader.text_or_null("placement")?,
     })
 }
 

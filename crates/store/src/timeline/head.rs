@@ -2,7 +2,7 @@
 
 use super::TimelineRow;
 use crate::{
-    RowFault, Store, StoreError, TamperedRow,
+    Holder, RowFault, Store, StoreError, TamperedRow,
     connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::TIMELINE_HEADS},
@@ -20,6 +20,8 @@ pub(super) struct Head {
     state: State,
     /// The highest number of an entry.
     last: u64,
+    /// The host that holds the session; `None`: the session has ended or does not exist.
+    pub(super) held_by: Option<Option<Holder>>,
 }
 
 enum State {
@@ -54,14 +56,19 @@ pub(crate) async fn create_head(
 pub(super) async fn read(macs: &RowMacs, connection: &mut Connection, session: &SessionId) -> Result<Head, StoreError> {
     let row = sqlx::query(
         "SELECT head.session_id, head.entries, head.mac AS head_mac, \
-         (SELECT COALESCE(MAX(number), 0) FROM timeline WHERE session_id = $1) AS last \
-         FROM (SELECT $1 AS id) session LEFT JOIN timeline_heads head ON head.session_id = session.id",
+         (SELECT COALESCE(MAX(number), 0) FROM timeline WHERE session_id = $1) AS last, \
+         of_session.state, of_session.host_id, of_session.host_incarnation \
+         FROM (SELECT $1 AS id) session LEFT JOIN timeline_heads head ON head.session_id = session.id \
+         LEFT JOIN sessions of_session ON of_session.id = session.id",
     )
     .bind(session.as_str())
     .fetch_one(connection)
     .await
     .map_err(query_error(OPERATION))?;
-    let last = RowReader::new(&row, "timeline_heads", "session_id").number("last")?;
+    let reader = RowReader::new(&row, "timeline_heads", "session_id");
+    let last = reader.number("last")?;
+    let is_active = reader.text_or_null("state")?.is_some_and(|state| state == "active");
+    let held_by = if is_active { Some(Holder::decode(&reader)?) } else { None };
     let state = match check(macs, session, &row)? {
         Ok(Some(count)) if count >= last => State::Counted(count),
         Ok(Some(_)) => {
@@ -74,7 +81,7 @@ pub(super) async fn read(macs: &RowMacs, connection: &mut Connection, session: &
             State::Tampered
         }
     };
-    Ok(Head { state, last })
+    Ok(Head { state, last, held_by })
 }
 
 impl Head {

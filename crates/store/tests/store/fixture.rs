@@ -118,6 +118,7 @@ impl StoreFixture {
             method: None,
             purpose: SessionPurpose::default(),
             settings: std::collections::BTreeMap::new(),
+            place: anteroom_store::NewSessionPlace::ThisHost,
         }
     }
 

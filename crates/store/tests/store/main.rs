@@ -10,6 +10,7 @@ mod external;
 mod faults;
 mod files;
 mod fixture;
+mod hosts;
 mod lifetime;
 mod migrations;
 mod model;

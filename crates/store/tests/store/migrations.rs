@@ -1,6 +1,9 @@
 //! Migration of databases of every older version, with rows as that version wrote them.
 
-use crate::fixture::{NOW, StoreFixture, entry, settings};
+use crate::{
+    fixture::{NOW, StoreFixture, entry, settings},
+    upgrade::TO_17,
+};
 use anteroom_store::{
     CallerKind, CreateSessionOutcome, DeleteOutcome, DeletionPolicy, ExpectedState, ExternalMachineClaim, HealthKind,
     LoginScope, NewSession, RowsWithMacs, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex,
@@ -12,7 +15,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 16] = [
+const MIGRATIONS: [&[&str]; 17] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -41,6 +44,7 @@ const MIGRATIONS: [&[&str]; 16] = [
         include_str!("../../migrations/0015_session_settings.sqlite.sql"),
     ],
     &[include_str!("../../migrations/0016_list_indices.sql")],
+    &[include_str!("../../migrations/0017_webhook_receivers.sql")],
 ];
 
 /// A database of an older version.
@@ -336,19 +340,19 @@ async fn rows_of_every_older_version_survive_the_migration() {
     }
 }
 
-/// Versions 14 and 15 added columns to rows that have MACs since versions 12 and 13.
+/// Versions 14, 15 and 18 added columns to rows that have MACs since versions 12 and 13.
 #[tokio::test]
 async fn macs_of_version_13_are_valid_after_the_migration() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"secret").await;
     let mut sql = fixture.sql().await;
     sql.execute("ALTER TABLE credentials DROP COLUMN account").await.unwrap();
-    for text in [
+    for text in TO_17.into_iter().chain([
         "DROP TRIGGER sessions_ended_is_final",
         "ALTER TABLE sessions DROP COLUMN settings",
         "ALTER TABLE outbox DROP COLUMN receiver",
         "CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE OF id ON sessions BEGIN SELECT 1; END",
-    ] {
+    ]) {
         sql.execute(text).await.unwrap();
     }
     sql.execute("UPDATE meta SET value = '13' WHERE key = 'schema_version'").await.unwrap();

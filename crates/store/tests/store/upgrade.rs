@@ -22,14 +22,31 @@ async fn changed(dir: &Path, statements: &[&str]) -> PathBuf {
     path
 }
 
+/// As version 17 left the tables.
+pub(crate) const TO_17: [&str; 11] = [
+    "DROP TRIGGER sessions_ended_is_final",
+    "DROP INDEX sessions_waiting",
+    "DROP INDEX sessions_of_host",
+    "ALTER TABLE sessions DROP COLUMN host_id",
+    "ALTER TABLE sessions DROP COLUMN host_incarnation",
+    "ALTER TABLE sessions DROP COLUMN placement",
+    "ALTER TABLE sessions DROP COLUMN queued_at_ms",
+    "ALTER TABLE sessions DROP COLUMN fair_class",
+    "ALTER TABLE sessions DROP COLUMN fair_rank",
+    "DROP TABLE hosts",
+    "CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE OF id ON sessions BEGIN SELECT 1; END",
+];
+
 /// As version 16 left it.
-const TO_16: [&str; 2] =
-    ["ALTER TABLE outbox DROP COLUMN receiver", "UPDATE meta SET value = '16' WHERE key = 'schema_version'"];
+fn to_16() -> Vec<&'static str> {
+    let more = ["ALTER TABLE outbox DROP COLUMN receiver", "UPDATE meta SET value = '16' WHERE key = 'schema_version'"];
+    [&TO_17[..], &more].concat()
+}
 
 #[tokio::test]
 async fn migration_leaves_one_copy_of_the_database_as_it_was_which_an_older_program_can_use() {
     let dir = tempfile::tempdir().unwrap();
-    let path = changed(dir.path(), &TO_16).await;
+    let path = changed(dir.path(), &to_16()).await;
     fs::write(dir.path().join("anteroom.db.before-migration-9"), "of an earlier upgrade").unwrap();
     Store::open(&path, settings()).await.unwrap().close().await;
     let copies: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -52,7 +69,7 @@ async fn migration_leaves_one_copy_of_the_database_as_it_was_which_an_older_prog
 #[tokio::test]
 async fn migration_without_space_for_the_copy_does_not_happen() {
     let dir = tempfile::tempdir().unwrap();
-    let path = changed(dir.path(), &TO_16).await;
+    let path = changed(dir.path(), &to_16()).await;
     let place = dir.path().join("anteroom.db.before-migration-16");
     fs::create_dir(&place).unwrap();
     Store::open(&path, settings()).await.unwrap_err();

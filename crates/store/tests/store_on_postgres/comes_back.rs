@@ -52,6 +52,7 @@ fn new_session(owner: &CallerId, number: u32) -> NewSession {
         method: None,
         purpose: SessionPurpose::default(),
         settings: BTreeMap::new(),
+        place: anteroom_store::NewSessionPlace::ThisHost,
     }
 }
 

@@ -16,6 +16,8 @@ mod external;
 mod faults;
 #[path = "../store/fixture.rs"]
 mod fixture;
+#[path = "../store/hosts.rs"]
+mod hosts;
 #[path = "../store/lifetime.rs"]
 mod lifetime;
 #[path = "../store/model.rs"]
@@ -30,6 +32,7 @@ mod row_macs;
 mod schema;
 #[path = "../store/sessions.rs"]
 mod sessions;
+mod several_servers;
 #[path = "../store/transitions.rs"]
 mod transitions;
 #[path = "../store/webhook_credentials.rs"]

@@ -64,6 +64,9 @@ impl Case {
             purpose: anteroom_store::SessionPurpose::default(),
             exit_code: None,
             settings: std::collections::BTreeMap::new(),
+            holder: None,
+            queued_at_ms: None,
+            placement: None,
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
         case.entry(TimelineKind::Accepted, Value::Null).at(Progress::Queued { position: 1 })

@@ -15,7 +15,8 @@ use crate::{
 };
 use anteroom_audit::Subject;
 use anteroom_store::{
-    CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
+    CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewSessionPlace, NewTimelineEntry, SessionPurpose,
+    SessionRow,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId, TimelineKind,
@@ -84,6 +85,7 @@ pub(crate) async fn start_credential_use_as(
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
         settings: BTreeMap::new(),
+        place: NewSessionPlace::ThisHost,
     };
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });

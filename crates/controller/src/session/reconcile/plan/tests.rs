@@ -36,6 +36,9 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
         last_used_at_ms: 1,
         idle_deadline_ms: Some(1),
         deadline_ms,
+        holder: None,
+        queued_at_ms: None,
+        placement: None,
     }
 }
 

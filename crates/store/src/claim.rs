@@ -1,0 +1,144 @@
+//! A host takes a session that waits: one of several that try gets it.
+
+use crate::{
+    Holder, Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
+    error::query_error,
+    row_macs::tables::SESSIONS,
+    row_reader::{RowReader, to_sql_integer},
+};
+use anteroom_wire::{ProviderId, SessionId};
+use sqlx::AssertSqlSafe;
+
+/// The sessions at the head of the line from which a host takes the first that it can run.
+const CANDIDATES_MAX: u32 = 50;
+
+/// A session that waits for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Its provider.
+    pub provider: ProviderId,
+    /// The name of the external machine that it uses.
+    pub external_machine: Option<String>,
+    /// What a host needs to take it, as JSON; `None`: any host can.
+    pub placement: Option<String>,
+    /// Since when it waits.
+    pub queued_at_ms: UnixMs,
+}
+
+impl Store {
+    /// This host takes the session, if it waits and the host is neither fenced nor draining. Returns whether it has.
+    ///
+    /// # Errors
+    /// The session's row was changed outside of this program, or the database cannot be written.
+    pub async fn claim_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+        const OPERATION: &str = "claim a session";
+        let Some(holder) = self.holder() else { return Ok(false) };
+        let mut transaction = self.begin_write(WriteKind::ClaimSession, OPERATION).await?;
+        if !self.claim_in(&mut transaction, session, &holder).await? {
+            transaction.finish_unchanged();
+            return Ok(false);
+        }
+        transaction.commit().await.map_err(query_error(OPERATION))?;
+        Ok(true)
+    }
+
+    /// This host takes the first waiting session that `fits` it: those that had a host come first, then by fair rank. `None`: there is
+    /// none among the first [`CANDIDATES_MAX`], or the host is fenced or draining.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn pull_session(
+        &self,
+        fits: impl Fn(&WaitingSession) -> bool + Send,
+    ) -> Result<Option<SessionId>, StoreError> {
+        const OPERATION: &str = "pull a session";
+        let Some(holder) = self.holder() else { return Ok(None) };
+        // Most often none waits; then nothing is written.
+        if self.list_waiting_sessions(1).await?.is_empty() {
+            return Ok(None);
+        }
+        let mut transaction = self.begin_write(WriteKind::ClaimSession, OPERATION).await?;
+        let end = self.dialect().for_update_skip_locked();
+        for waiting in waiting(&mut transaction, CANDIDATES_MAX, end).await? {
+            if !fits(&waiting) {
+                continue;
+            }
+            match self.claim_in(&mut transaction, &waiting.id, &holder).await {
+                Ok(true) => {
+                    transaction.commit().await.map_err(query_error(OPERATION))?;
+                    return Ok(Some(waiting.id));
+                }
+                // The host is fenced or draining.
+                Ok(false) => break,
+                // The alarm ends it.
+                Err(StoreError::TamperedRow { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        transaction.finish_unchanged();
+        Ok(None)
+    }
+
+    /// The sessions that wait for a host, in their order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read or has a corrupt row.
+    pub async fn list_waiting_sessions(&self, limit: u32) -> Result<Vec<WaitingSession>, StoreError> {
+        let mut connection = self.read_pool().acquire().await.map_err(query_error("list the waiting sessions"))?;
+        waiting(&mut connection, limit, "").await
+    }
+
+    async fn claim_in(
+        &self,
+        connection: &mut Connection,
+        session: &SessionId,
+        holder: &Holder,
+    ) -> Result<bool, StoreError> {
+        if !self.row_macs().require_valid(&mut *connection, &SESSIONS, session.as_str().into()).await? {
+            return Ok(false);
+        }
+        let done = sqlx::query(
+            "UPDATE sessions SET host_id = $2, host_incarnation = $3, epoch = epoch + 1 \
+             WHERE id = $1 AND host_id IS NULL AND state = 'active' AND queued_at_ms IS NOT NULL AND EXISTS (SELECT 1 FROM hosts \
+             WHERE id = $2 AND incarnation = $3 AND fenced < incarnation AND draining = 0 AND left_at_ms IS NULL)",
+        )
+        .bind(session.as_str())
+        .bind(holder.host.as_str())
+        .bind(to_sql_integer(holder.incarnation))
+        .execute(&mut *connection)
+        .await
+        .map_err(query_error("claim a session"))?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.row_macs().renew(connection, &SESSIONS, session.as_str().into()).await?;
+        Ok(true)
+    }
+}
+
+async fn waiting(
+    connection: &mut Connection,
+    limit: u32,
+    end: &'static str,
+) -> Result<Vec<WaitingSession>, StoreError> {
+    let text = format!(
+        "SELECT id, provider, external_machine, placement, queued_at_ms FROM sessions WHERE state = 'active' AND host_id IS NULL \
+         AND queued_at_ms IS NOT NULL ORDER BY fair_class, fair_rank, queued_at_ms, id LIMIT {limit}{end}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(connection).await;
+    let rows = rows.map_err(query_error("list the waiting sessions"))?;
+    let decode = |row| {
+        let reader = RowReader::new(row, "sessions", "id");
+        Ok(WaitingSession {
+            id: reader.parsed("id")?,
+            provider: reader.parsed("provider")?,
+            external_machine: reader.text_or_null("external_machine")?,
+            placement: reader.text_or_null("placement")?,
+            queued_at_ms: reader.number("queued_at_ms")?,
+        })
+    };
+    rows.iter().map(decode).collect()
+}

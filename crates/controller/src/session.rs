@@ -52,3 +52,4 @@ pub mod tampered_rows;
 pub mod timeline;
 pub mod use_credential;
 pub mod view;
+pub mod waiting_sessions;

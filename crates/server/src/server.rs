@@ -42,6 +42,7 @@ use anteroom_controller::{
             TimelineWriter,
             buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
         },
+        waiting_sessions,
     },
     unix_time,
     webhook::create_messages::WebhookMessages,
@@ -309,6 +310,8 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(tampered_rows::run_row_alarms(app.context.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
+    app.tasks.spawn(waiting_sessions::run_pulls(app.server_context.clone()));
+    app.tasks.spawn(waiting_sessions::run_refusals(app.server_context.clone()));
     if let Some(oidc) = &app.oidc {
         app.tasks.spawn(oidc::keep_current(Arc::clone(oidc), app.stop.clone()));
     }

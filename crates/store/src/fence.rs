@@ -88,7 +88,7 @@ pub(crate) async fn release_sessions(
         // A row that was changed outside of this program keeps its invalid MAC; the alarm ends its session.
         let is_valid = store.row_macs().is_valid(&mut *connection, &SESSIONS, id.as_str().into()).await?;
         sqlx::query(
-            "UPDATE sessions SET host_id = NULL, host_incarnation = NULL, epoch = epoch + 1, queued_at_ms = COALESCE(queued_at_ms, $2), \
+            "UPDATE sessions SET host_id = NULL, host_incarnation = NULL, epoch = epoch + 1, queued_at_ms = $2, \
              fair_class = 0, fair_rank = COALESCE(fair_rank, 0) WHERE id = $1",
         )
         .bind(id.as_str())

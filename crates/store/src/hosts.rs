@@ -186,6 +186,19 @@ impl Store {
         self.change_host(host, text, to_sql_integer(at_ms)).await
     }
 
+    /// Whether this host does what one host at a time does for all: it is the first that is not fenced. Without a cluster, always.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_first_host(&self) -> Result<bool, StoreError> {
+        const OPERATION: &str = "find the first host";
+        let Some(holder) = self.holder() else { return Ok(true) };
+        let text = "SELECT MIN(id) AS id FROM hosts WHERE fenced < incarnation AND left_at_ms IS NULL";
+        let row = sqlx::query(text).fetch_one(self.read_pool()).await.map_err(query_error(OPERATION))?;
+        let first = RowReader::new(&row, "hosts", "id").text_or_null("id")?;
+        Ok(first.as_deref() == Some(holder.host.as_str()))
+    }
+
     async fn change_host(&self, host: &HostId, text: &'static str, value: i64) -> Result<bool, StoreError> {
         const OPERATION: &str = "change a host";
         let mut transaction = self.begin_write(WriteKind::ChangeHost, OPERATION).await?;

@@ -114,6 +114,7 @@ id!(SessionId, "ses_", "a session id", "One user signing one tool in.");
 id!(MachineId, "mac_", "a machine id", "One machine: one keeper and its VMM. A restarted session gets a new one.");
 id!(CredentialId, "crd_", "a credential id", "One sealed credential.");
 id!(MessageId, "msg_", "a message id", "One webhook message; the same id for each attempt.");
+id!(HostId, "hst_", "a host id", "One host of a cluster: one server process with its machines.");
 id!(
     CallerId,
     "cal_",

@@ -50,6 +50,10 @@ impl RecentAttempts {
 async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
     let every_s = server_context.config().credentials.check_every_s;
     attempts.discard_older_than(Duration::from_secs(every_s));
+    // Each credential is checked by one host of a cluster.
+    if !server_context.store.is_first_host().await? {
+        return Ok(());
+    }
     let capacity = free_checks(server_context).await?;
     if capacity == 0 {
         return Ok(());

@@ -30,7 +30,8 @@ pub async fn end_session(
     let entry =
         NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
-    let outcome = context.store.transition(id, ExpectedState::Active, change, entry).await;
+    let expected = if waits_for_host(context, id).await? { ExpectedState::Waiting } else { ExpectedState::Active };
+    let outcome = context.store.transition(id, expected, change, entry).await;
     if outcome.as_ref().is_err_and(is_tampered) {
         end_tampered_session(context, id).await?;
     }
@@ -44,6 +45,8 @@ pub async fn end_session(
             context.sessions.changes.record(id);
             Ok(*row)
         }
+        // A host took it at this moment.
+        TransitionOutcome::Conflict(row) if row.is_active() => Err(StoreError::NotHolder(row.id)),
         TransitionOutcome::Conflict(row) => {
             // It ended earlier; its supervisor may not know yet.
             if let (Some(end), Some(session)) = (row.end(), context.sessions.get(id)) {
@@ -52,6 +55,15 @@ pub async fn end_session(
             Ok(*row)
         }
     }
+}
+
+/// Whether it waits for a host of the cluster: then any of them may end it.
+async fn waits_for_host(context: &SessionContext, id: &SessionId) -> Result<bool, StoreError> {
+    // What still runs here for a session that was taken away must not end it.
+    if context.store.holder().is_none() || context.sessions.get(id).is_some() {
+        return Ok(false);
+    }
+    Ok(context.store.get_session(id).await?.is_some_and(|row| row.waits_for_host()))
 }
 
 /// Whether the error is that the row of a session was changed outside of this server.
@@ -119,7 +131,7 @@ pub async fn end_session_with_retries(
         }
         match end_session(context, &session.id, reason, detail).await {
             Ok(_) => return,
-            Err(error) if is_tampered(&error) => return,
+            Err(error) if is_tampered(&error) || matches!(error, StoreError::NotHolder(_)) => return,
             Err(error) => {
                 tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");
             }

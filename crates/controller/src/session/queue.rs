@@ -203,6 +203,11 @@ impl MachineQueue {
         self.0.changed.send_modify(|change| *change += 1);
     }
 
+    /// Changes of the queue: sessions that wait, permits that are free.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
     /// Sets the check that must pass before a session is admitted; it receives the number of permits in use. Only the first call
     /// has an effect.
     pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), ResourceShortage> + Send + Sync + 'static) {

@@ -195,8 +195,21 @@ async fn report_machine_end(
     Ok(())
 }
 
+/// Goes on with a session that this host of a cluster has just taken: for the first time, or since the host that had it is lost.
+///
+/// # Errors
+/// The database cannot be used; the next reconciliation goes on with it.
+pub(super) async fn take_over(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
+    resume_after(server_context, row, Some("the host that ran it is lost")).await
+}
+
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
 async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
+    resume_after(server_context, row, None).await
+}
+
+/// `why`: how a machine that is not on this host has ended; `None`: its receipt says it.
+async fn resume_after(server_context: &ServerContext, row: &SessionRow, why: Option<&str>) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
     let Some(provider) = server_context.providers().resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     let provider = provider.with_settings(&row.settings);
@@ -209,7 +222,7 @@ async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), 
     }
     let provider = grant_host::with_granted_hosts(server_context, &row.id, provider).await?;
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
-    let Some(from) = supervisor_start(server_context, row).await? else { return Ok(()) };
+    let Some(from) = supervisor_start(server_context, row, why).await? else { return Ok(()) };
     supervisor::spawn_supervisor(server_context, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
@@ -223,6 +236,7 @@ async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), 
 async fn supervisor_start(
     server_context: &ServerContext,
     row: &SessionRow,
+    why: Option<&str>,
 ) -> Result<Option<SupervisorStart>, StoreError> {
     let state = row.machine.as_ref().and_then(|machine| server_context.machines.watch(machine));
     let owner = SessionOwner::of_row(row);
@@ -241,7 +255,12 @@ async fn supervisor_start(
                 permit: server_context.queue.acquire_for_adopted(&owner),
             })
         }
-        (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine).await?),
+        (InitialState::Lost, Some(machine), _) => Some(match why {
+            Some(why) => {
+                SupervisorStart::Lost { reason: EndReason::ControllerRestarted, detail: why.to_owned(), exit: None }
+            }
+            None => lost_machine(server_context, machine).await?,
+        }),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
             // It was accepted by the server before.
             Some(SupervisorStart::Queue { ticket: server_context.queue.enqueue_again(&owner), turn: None })

@@ -3,7 +3,9 @@
 pub mod for_use;
 mod repeated;
 
-use super::{active_session::ActiveSession, change_method, queue::SessionOwner, settings, supervisor};
+use super::{
+    active_session::ActiveSession, change_method, queue::SessionOwner, settings, supervisor, waiting_sessions,
+};
 use crate::{
     admission,
     api_error::ApiError,
@@ -51,12 +53,15 @@ pub async fn start_session(
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| repeated::idempotency_key(key, request));
     let session_owner = SessionOwner { caller: owner.clone(), user_id: user_id.clone() };
-    let (start_from, external) = match allocate(server_context, &session_owner, request) {
+    let (start_from, external) = match allocate(server_context, &session_owner, request).await {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
         Err(error) => return repeated::find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
-    let start_from = join_line(server_context, start_from, &id, purpose.renewed_credential())?;
+    let start_from = match start_from {
+        Some(from) => Some(join_line(server_context, from, &id, purpose.renewed_credential())?),
+        None => None,
+    };
     let now = unix_time::now_unix_ms();
     let new = NewSession {
         id: id.clone(),
@@ -75,15 +80,20 @@ pub async fn start_session(
         method,
         purpose,
         settings,
-        place: NewSessionPlace::ThisHost,
+        place: match start_from {
+            Some(_) => NewSessionPlace::ThisHost,
+            None => NewSessionPlace::Waits { placement: None },
+        },
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let sentence = format!("A session for {}{on} was accepted.", provider.name);
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence);
     match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
-            let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
-            supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
+            if let Some(start_from) = start_from {
+                let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
+                supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
+            }
             Ok(row)
         }
         CreateSessionOutcome::Existing(row) => Ok(row),
@@ -145,16 +155,20 @@ async fn find_renewed(
     Ok(Some(credential))
 }
 
-/// Reserves a place in the queue, or selects the external machine.
-fn allocate<'a>(
+/// Reserves a place in the queue, or selects the external machine. Without a start, the session waits for a host of the cluster.
+async fn allocate<'a>(
     server_context: &'a ServerContext,
     owner: &SessionOwner,
     request: &StartRequest,
-) -> Result<(supervisor::SupervisorStart, Option<&'a ExternalMachine>), ApiError> {
+) -> Result<(Option<supervisor::SupervisorStart>, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
+        if server_context.store.holder().is_some() && !waiting_sessions::has_room(server_context) {
+            waiting_sessions::require_place(server_context, owner).await?;
+            return Ok((None, None));
+        }
         admission::require_capacity(server_context)?;
         let ticket = server_context.queue.enqueue(owner)?;
-        return Ok((supervisor::SupervisorStart::Queue { ticket, turn: None }, None));
+        return Ok((Some(supervisor::SupervisorStart::Queue { ticket, turn: None }), None));
     };
     let machine = server_context.external.get(name).ok_or_else(|| {
         ApiError::new(
@@ -164,7 +178,7 @@ fn allocate<'a>(
     })?;
     let machine_use = server_context.queue.use_external_machine(owner)?;
     let agent_token = machine.agent_token.clone();
-    Ok((supervisor::SupervisorStart::External { agent_token, machine_use }, Some(machine)))
+    Ok((Some(supervisor::SupervisorStart::External { agent_token, machine_use }), Some(machine)))
 }
 
 /// Joins the line for the credential that the session renews: a use that ended later would replace the new bytes by older ones.

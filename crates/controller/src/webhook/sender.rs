@@ -88,6 +88,10 @@ async fn deliver_due(
     webhook: &Webhook,
     replaced: &CancellationToken,
 ) -> Result<u64, StoreError> {
+    // Each message is sent by one host of a cluster.
+    if !context.store.is_first_host().await? {
+        return Ok(POLL_INTERVAL_MS);
+    }
     loop {
         let pending = report::list_pending_messages(context, Some(webhook.name())).await?;
         let next = next_per_session(&pending);

@@ -87,7 +87,7 @@ async fn sessions(server_context: &ServerContext, registry: &mut Registry) -> Re
         }
     }
     let mut viewers = 0;
-    for row in server_context.store.list_active_sessions().await? {
+    for row in server_context.store.list_held_sessions().await? {
         let view = view::to_session_view(server_context, &row).await?;
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;

@@ -23,7 +23,7 @@ pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<R
         State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
-    let rows = server_context.store.list_active_sessions().await?.into_iter().map(|row| {
+    let rows = server_context.store.list_held_sessions().await?.into_iter().map(|row| {
         let (has_supervisor, has_provider) =
             (server_context.sessions.get(&row.id).is_some(), server_context.providers().get(&row.provider).is_some());
         ActiveRow { row, has_supervisor, has_provider }

@@ -20,7 +20,9 @@ use crate::{
     unix_time::now_unix_ms,
 };
 use anteroom_machine::Channels;
-use anteroom_store::{ExpectedState, NewTimelineEntry, Reason, SessionChange, Sha256Hex, TransitionOutcome};
+use anteroom_store::{
+    ExpectedState, NewTimelineEntry, Reason, SessionChange, Sha256Hex, StoreError, TransitionOutcome,
+};
 use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId, TimelineKind, backoff::Backoff};
 use serde_json::json;
@@ -260,6 +262,8 @@ async fn write(
             {
                 return Event::SessionEnded(EndReason::SessionTampered);
             }
+            // The supervisor ends as if the server stopped; whoever holds the session goes on.
+            Err(StoreError::NotHolder(_)) => return Event::ServerStopping,
             Err(error) => {
                 tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "transition not written; retrying");
             }

@@ -34,12 +34,30 @@ impl Store {
     /// # Errors
     /// The database cannot be written; then nothing was changed.
     pub async fn fence_host(&self, fence: &Fence<'_>) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.fence(fence, None).await
+    }
+
+    /// As [`fence_host`](Self::fence_host), but only if the host has written no heartbeat here and has not joined since `heartbeats` were
+    /// counted. The age of the last one is not enough: this server may have been paused since it looked, and the host may have begun again
+    /// and have written its heartbeats elsewhere.
+    ///
+    /// # Errors
+    /// The database cannot be written; then nothing was changed.
+    pub async fn fence_silent_host(
+        &self,
+        fence: &Fence<'_>,
+        heartbeats: u64,
+    ) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.fence(fence, Some(heartbeats)).await
+    }
+
+    async fn fence(&self, fence: &Fence<'_>, heartbeats: Option<u64>) -> Result<Option<Vec<SessionId>>, StoreError> {
         const OPERATION: &str = "fence a host";
         let mut transaction = self.begin_write(WriteKind::FenceHost, OPERATION).await?;
         let is_there = self.row_macs().require_valid(&mut transaction, &HOSTS, fence.host.as_str().into()).await?;
         let text = format!(
             "UPDATE hosts SET fenced = incarnation, fenced_at_ms = $4, fenced_by = $5 WHERE id = $1 AND incarnation = $2 \
-             AND fenced < incarnation AND COALESCE(heartbeat_at_ms, 0) <= {} - $3",
+             AND fenced < incarnation AND COALESCE(heartbeat_at_ms, 0) <= {} - $3 AND heartbeats = COALESCE($6, heartbeats)",
             self.dialect().now_ms()
         );
         let done = sqlx::query(AssertSqlSafe(text))
@@ -48,6 +66,7 @@ impl Store {
             .bind(to_sql_integer(fence.silent_ms))
             .bind(to_sql_integer(fence.at_ms))
             .bind(fence.by.to_owned())
+            .bind(heartbeats.map(to_sql_integer))
             .execute(&mut *transaction)
             .await
             .map_err(query_error(OPERATION))?;

@@ -215,7 +215,7 @@ impl Store {
     }
 }
 
-/// Writes the row of a host that joins. Its heartbeats begin now.
+/// Writes the row of a host that joins. That is its first heartbeat.
 async fn write_joined(
     connection: &mut Connection,
     now_ms: &'static str,
@@ -226,7 +226,7 @@ async fn write_joined(
         "INSERT INTO hosts (id, name, incarnation, zone, labels, certificate, joined_at_ms, heartbeat_at_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, {now_ms}) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
          incarnation = excluded.incarnation, zone = excluded.zone, labels = excluded.labels, certificate = excluded.certificate, \
-         joined_at_ms = excluded.joined_at_ms, heartbeat_at_ms = excluded.heartbeat_at_ms"
+         joined_at_ms = excluded.joined_at_ms, heartbeat_at_ms = excluded.heartbeat_at_ms, heartbeats = hosts.heartbeats + 1"
     );
     sqlx::query(AssertSqlSafe(text))
         .bind(new.id.as_str().to_owned())

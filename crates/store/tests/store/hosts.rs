@@ -240,3 +240,26 @@ async fn a_host_that_restarts_in_time_keeps_its_sessions_and_a_fenced_one_joins_
     let shown: Vec<_> = hosts.iter().map(|it| (it.name.as_str(), it.incarnation, it.is_fenced())).collect();
     assert!(shown.contains(&("a", 3, false)) && shown.contains(&("b", 1, false)), "{shown:?}");
 }
+
+/// Whoever fences may have been paused between its look and the fence.
+#[tokio::test]
+async fn a_host_with_a_heartbeat_since_the_look_is_not_fenced() {
+    let fixture = StoreFixture::new().await;
+    let (b, _) = server(&fixture, "b").await;
+    let mut new = host("a");
+    let joined = b.join_host(&new).await.unwrap().holder;
+    let heartbeats = async || {
+        let rows = b.list_hosts().await.unwrap();
+        rows.into_iter().find(|row| row.id == joined.host).unwrap().heartbeats
+    };
+    let before_heartbeat = heartbeats().await;
+    assert!(b.record_heartbeat(&joined, "{}").await.unwrap());
+    assert_eq!(b.fence_silent_host(&fence(&joined, 0), before_heartbeat).await.unwrap(), None);
+
+    let before_join = heartbeats().await;
+    new.resumes = Some(1);
+    assert!(b.join_host(&new).await.unwrap().is_resumed);
+    assert_eq!(b.fence_silent_host(&fence(&joined, 0), before_join).await.unwrap(), None);
+    assert_eq!(b.fence_silent_host(&fence(&joined, HOUR), heartbeats().await).await.unwrap(), None);
+    assert_eq!(b.fence_silent_host(&fence(&joined, 0), heartbeats().await).await.unwrap(), Some(vec![]));
+}

@@ -16,6 +16,9 @@ use tokio::process::Command;
 
 const OLD: &str = "0.0.9";
 const NEW: &str = "0.1.0";
+/// The key file that the first start makes, and the systemd credential that it becomes.
+const KEY_FILE: &str = "var/lib/anteroom/vault.key";
+const CREDENTIAL: &str = "/etc/credstore/anteroom.vault.key";
 /// The user of the service.
 const AS_SERVICE: [&str; 4] = ["setpriv", "--reuid=anteroom", "--regid=anteroom", "--init-groups"];
 
@@ -72,6 +75,12 @@ async fn install(root: &Root, version: &str) {
 
 /// Checks what the package made before there is an image.
 async fn check_installed(root: &Root) {
+    // AppArmor 4 needs a profile, earlier ones cannot read it.
+    let profile = "/etc/apparmor.d/anteroom";
+    assert_eq!(root.host_path(&profile[1..]).exists(), root.host_path("etc/apparmor.d/abi/4.0").exists());
+    if root.host_path(&profile[1..]).exists() {
+        root.run(&["apparmor_parser", "--skip-kernel-load", "--skip-cache", profile]).await;
+    }
     assert_eq!(root.run(&["stat", "-c", "%U %a", "/var/lib/anteroom"]).await.trim(), "anteroom 700");
     assert_eq!(root.run(&["stat", "-c", "%U:%G %a", "/etc/anteroom/anteroom.toml"]).await.trim(), "root:anteroom 640");
     assert!(root.run(&["id", "-nG", "anteroom"]).await.split_whitespace().any(|group| group == "kvm"));
@@ -120,6 +129,25 @@ async fn operator(root: &Root, address: SocketAddr) -> ApiClient {
     ApiClient::new(address, base_url, Some(Secret::new(token.trim().to_owned())), QEMU_WAIT_TIMEOUT).unwrap()
 }
 
+/// Moves the key file out of the state directory: the service gets it as a systemd credential from its next start on.
+async fn give_key_as_credential(root: &Root) {
+    root.run(&["install", "-D", "-m", "0600", &format!("/{KEY_FILE}"), CREDENTIAL]).await;
+    root.run(&["rm", &format!("/{KEY_FILE}")]).await;
+}
+
+/// The service has the key from the service manager, and no other one.
+async fn check_key_is_credential(root: &Root) {
+    assert!(!root.host_path(KEY_FILE).exists());
+    let keys = root.run(&["anteroom", "keys", "list"]).await;
+    assert!(keys.contains('1'), "{keys}");
+    let text = root.fail(&["anteroom", "keys", "rotate"]).await;
+    assert!(text.contains("another program provides them"), "{text}");
+    let credential = "/run/credentials/anteroom.service/vault.key";
+    // Its owner, or an access list (systemd 255), lets the service read it, and no other user.
+    let mode = root.run(&["stat", "-c", "%a", credential]).await;
+    assert!(["400", "440"].contains(&mode.trim()), "{mode}");
+}
+
 /// Takes the package through its life.
 async fn live(distribution: &str) {
     if !rustix::process::geteuid().is_root() {
@@ -159,8 +187,10 @@ async fn live(distribution: &str) {
     assert!(checks.contains("only `anteroom image build` needs them"), "{checks}");
 
     root.systemctl("reload").await;
+    give_key_as_credential(&root).await;
     root.systemctl("restart").await;
     open.assert_lives(&root).await;
+    check_key_is_credential(&root).await;
     step("restarted");
     root.run(&["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "anteroom"]).await;
     let restarted = async || Ok((root.property("NRestarts").await == "1").then_some(()));
@@ -179,8 +209,8 @@ async fn live(distribution: &str) {
 
     root.run(&["apt-get", "remove", "--yes", "--quiet", "anteroom"]).await;
     assert!(machines(&root).is_empty(), "the package ends its machines");
-    assert!(root.host_path("var/lib/anteroom/vault.key").exists() && !root.host_path("usr/bin/anteroom").exists());
-    root.run(&["rm", "-r", "/etc/systemd/system/anteroom.service.d"]).await;
+    assert!(root.host_path("var/lib/anteroom/anteroom.db").exists() && !root.host_path("usr/bin/anteroom").exists());
+    root.run(&["rm", "-r", "/etc/systemd/system/anteroom.service.d", CREDENTIAL]).await;
     root.run(&["apt-get", "purge", "--yes", "--quiet", "anteroom"]).await;
     let left = root.run(&["find", "/", "-xdev", "-name", "*anteroom*", "-not", "-path", "/proc/*"]).await;
     let left: Vec<&str> = left.lines().filter(|path| !path.starts_with("/mnt/")).collect();

@@ -35,6 +35,8 @@ pivot_root . old
 cd /
 umount -l old
 rmdir old
+# As systemd has it on a host: the directories of credentials reach its services.
+mount --make-rshared /
 container=docker exec /lib/systemd/systemd --log-target=journal --show-status=no
 "#;
 

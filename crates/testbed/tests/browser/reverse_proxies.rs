@@ -1,6 +1,7 @@
 //! Real reverse proxies with TLS in front of the server, run with the files of `packaging/proxies`: the whole sign-in of the demo in a
 //! browser, and each thing that a proxy does wrong, named on the page, on the timeline and by `anteroom doctor --public-url`.
 
+mod bodies;
 mod proxy;
 mod sign_in_service;
 
@@ -89,7 +90,7 @@ impl Fixture {
         let server = TestServer::start(config.with_host_override("id.anteroom.test:80", issuer)).await.unwrap();
         let sign_in = match kind {
             Kind::NginxAuthRequest => Some(SignInService::start().await),
-            Kind::Nginx | Kind::Caddy => None,
+            Kind::Nginx | Kind::Caddy | Kind::Haproxy => None,
         };
         let sign_in_address = sign_in.as_ref().map(|service| service.address);
         let proxy = site.start(kind, server.address().unwrap(), sign_in_address, edits).await;
@@ -179,6 +180,11 @@ async fn whole_sign_in_works_through_nginx() {
 #[tokio::test]
 async fn whole_sign_in_works_through_caddy() {
     signs_in_through(Kind::Caddy).await;
+}
+
+#[tokio::test]
+async fn whole_sign_in_works_through_haproxy() {
+    signs_in_through(Kind::Haproxy).await;
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Nginx,
     NginxAuthRequest,
     Caddy,
+    Haproxy,
 }
 
 impl Kind {
@@ -33,6 +34,7 @@ impl Kind {
             Self::Nginx => "nginx.conf",
             Self::NginxAuthRequest => "nginx-auth-request.conf",
             Self::Caddy => "Caddyfile",
+            Self::Haproxy => "haproxy.cfg",
         };
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/proxies").join(name);
         fs::read_to_string(path).unwrap()
@@ -55,6 +57,7 @@ impl Site {
         let (certificate, key) = ca.issue(&[NAME], false).unwrap();
         fs::write(dir.path().join("site.pem"), certificate.pem()).unwrap();
         fs::write(dir.path().join("site.key"), key.serialize_pem()).unwrap();
+        fs::write(dir.path().join("both.pem"), certificate.pem() + &key.serialize_pem()).unwrap();
         fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
         // The proxies cannot say which port the system chose.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -91,6 +94,7 @@ impl Site {
         text = text.replace(NAME_OF_EXAMPLES, NAME);
         text = text.replace("/etc/ssl/anteroom.pem", &path("site.pem"));
         text = text.replace("/etc/ssl/anteroom.key", &path("site.key"));
+        text = text.replace("/etc/haproxy/anteroom.pem", &path("both.pem"));
         text = text.replace("127.0.0.1:7060", &server.to_string());
         if let Some(sign_in) = sign_in {
             text = text.replace("127.0.0.1:4180", &sign_in.to_string());
@@ -98,9 +102,10 @@ impl Site {
         let mut command = match kind {
             Kind::Nginx | Kind::NginxAuthRequest => self.nginx(&text),
             Kind::Caddy => self.caddy(&text),
+            Kind::Haproxy => self.haproxy(&text),
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let process = command.spawn().expect("the proxy is installed (Debian: nginx, caddy)");
+        let process = command.spawn().expect("the proxy is installed (Debian: nginx, caddy, haproxy)");
         let accepts = async || Ok(TcpStream::connect(("127.0.0.1", self.port)).await.ok());
         eventually("the proxy accepts connections", WAIT_MAX, accepts).await.unwrap();
         Proxy { process }
@@ -132,6 +137,15 @@ impl Site {
         let mut command = Command::new("caddy");
         command.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
         command.env("HOME", self.dir.path()).env("XDG_DATA_HOME", self.dir.path()).stderr(Stdio::null());
+        command
+    }
+
+    fn haproxy(&self, site: &str) -> Command {
+        let config = self.path("haproxy.cfg");
+        fs::write(&config, site.replace("bind :443 ", &format!("bind 127.0.0.1:{} ", self.port))).unwrap();
+        // In the foreground, one process.
+        let mut command = Command::new("haproxy");
+        command.args(["-db", "-f"]).arg(config);
         command
     }
 

@@ -13,6 +13,8 @@ need_cargo_program cargo-deb --debug >&2
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
 
 stage=$built/$profile/package
+exec 9>"$stage.lock"
+flock 9
 rm -rf "$stage"
 mkdir -p "$stage/lib" "$stage/completions" "$out"
 cp "$built"/x86_64-unknown-linux-gnu/guest/anteroom-{agent,demo-cli} "$stage/lib/"

@@ -95,10 +95,12 @@ build_guest() {
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest --target x86_64-unknown-linux-gnu -p anteroom-agent -p anteroom-demo --no-default-features --bins
 }
 
+# The program names no directory of this computer, so that it is the same wherever it is built.
 build_release() {
   build_guest
   step "Building the server"
-  cargo build --locked --release -p anteroom-cli
+  local homes=("$PWD=." "${CARGO_HOME:-$HOME/.cargo}=cargo")
+  RUSTFLAGS="${homes[*]/#/--remap-path-prefix=}" CFLAGS="${homes[*]/#/-ffile-prefix-map=}" cargo build --locked --release -p anteroom-cli
   install -m 0755 "$built"/x86_64-unknown-linux-gnu/guest/anteroom-{agent,demo-cli} "$built/release/"
 }
 
@@ -135,5 +137,7 @@ python_tools() {
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
     gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip python3-venv iproute2 zsh fish groff-base openssl libnss3-tools \
-    tinyproxy-bin microsocks dante-server mitmproxy nginx caddy curl jq tightvncserver x11vnc xfonts-base xvfb postgresql
+    haproxy umoci skopeo runc lintian patroni etcd-server postgresql-client tinyproxy-bin microsocks dante-server mitmproxy nginx caddy curl jq tightvncserver x11vnc xfonts-base xvfb postgresql
+  # Another package than Debian's may have brought it.
+  command -v kubectl >/dev/null || packages kubernetes-client
 }

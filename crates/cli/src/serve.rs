@@ -30,8 +30,8 @@ pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<Ex
     print_line(format_args!("Its pages are at {}", server.app.auth.addresses.base_url()));
     print_line(format_args!("Isolation of machines: {}.", server.app.image.isolation.detail));
     print_line(format_args!("Kind of machines: {}.", server.app.image.kind));
-    if anteroom_server::has_service_manager() {
-        // A link is a secret, and the service manager keeps this output.
+    if anteroom_server::output_is_kept() {
+        // A link is a secret.
         print_line("`anteroom login-link` prints a link for your browser.");
     } else {
         let link = anteroom_server::create_operator_login_link(&server).await?;

@@ -27,5 +27,5 @@ mod state_dir;
 pub use anteroom_demo::identity_provider::DEMO_HOST;
 pub use process_protection::protect_process;
 pub use server::{MachineEnvironment, Server, create_operator_login_link, start_server};
-pub use service_manager::{has_service_manager, report_start};
+pub use service_manager::{output_is_kept, report_start};
 pub use state_dir::StateDir;

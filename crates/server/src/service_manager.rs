@@ -2,14 +2,18 @@
 
 use crate::app::App;
 use sd_notify::NotifyState;
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
 /// How often the line of the state is compared with the last one.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether a service manager started this server: its output is then kept in a log.
-pub fn has_service_manager() -> bool {
+fn has_service_manager() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Whether a service manager, or the manager of a container (`$container`, which the OCI image sets), keeps the output in a log.
+pub fn output_is_kept() -> bool {
+    has_service_manager() || std::env::var_os("container").is_some() && !std::io::stdout().is_terminal()
 }
 
 /// Reports what the server does before it serves.

@@ -12,6 +12,7 @@ mod logs;
 mod metric_names;
 mod metrics;
 mod overview;
+mod packaging;
 mod reconcile_and_leaks;
 mod service_manager;
 mod tls;

@@ -16,7 +16,7 @@ const NOT_RUN: [(&str, usize, &str); 8] = [
     ("README.md", 1, "`./up` installs packages, and `./test` runs this test"),
     ("docs/external_machines.md", 1, "they change /etc"),
     ("docs/first_change.md", 2, "they install the test runner and compile the programs of this test"),
-    ("docs/install.md", 3, "they install the package; `package` installs it in a root directory of its own"),
+    ("docs/install.md", 4, "they install the package or run a container; `package` and `container` do the same"),
     ("docs/kvm.md", 3, "they load modules, change groups, install a program, and run every test of machines"),
     ("docs/operations.md", 1, "it replaces the database of a stopped server"),
     ("docs/postgresql.md", 1, "they change the host; a test signs in with such a database"),

@@ -118,6 +118,8 @@ pub enum ExitReason {
     OutOfMemory,
     /// Its keeper stopped it at its maximum lifetime.
     Deadline,
+    /// Its keeper ended it: the host had not been in contact with its cluster for `cluster.renew_deadline_s`.
+    RenewDeadline,
     /// The guest powered off.
     GuestPowerOff,
     /// The guest's kernel panicked, or the guest reset itself.
@@ -184,6 +186,9 @@ impl fmt::Display for ExitReason {
             Self::Killed { signal } => write!(f, "the machine's process was killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("the host ran out of memory and its kernel killed the machine's process"),
             Self::Deadline => f.write_str("the machine reached its maximum lifetime"),
+            Self::RenewDeadline => {
+                f.write_str("the host had lost contact with its cluster, so the keeper ended the machine")
+            }
             Self::GuestPowerOff => f.write_str("the guest powered off"),
             Self::GuestPanic => f.write_str("the guest's kernel panicked or the guest reset itself"),
             Self::VmmError { status } => write!(f, "the machine's VMM failed: {status}"),

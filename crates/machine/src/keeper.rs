@@ -30,6 +30,7 @@ use crate::{
     procfs::{self, ProcessId},
     qmp::QmpError,
     receipt::{ExitCause, StopDetail},
+    renew_deadline::KeeperDeadline,
     spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig},
 };
 use anteroom_wire::{chain, time::to_unix_ms};
@@ -93,6 +94,8 @@ pub fn main(run_dir: &Path) -> ExitCode {
 
 struct Keeper {
     config: KeeperConfig,
+    /// `None`: the host is in no cluster.
+    renew_deadline: Option<KeeperDeadline>,
     run_dir: PathBuf,
     began: Instant,
     began_unix_ms: u64,
@@ -173,7 +176,9 @@ impl Keeper {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         forbid_core_files()?;
         let config: KeeperConfig = serde_json::from_slice(&fs::read(KEEPER_CONFIG_FILE)?)?;
+        let renew_deadline = config.renew_deadline_file.as_deref().map(KeeperDeadline::open).transpose()?;
         let mut keeper = Self {
+            renew_deadline,
             run_dir,
             began,
             began_unix_ms: to_unix_ms(SystemTime::now()),
@@ -248,7 +253,7 @@ impl Keeper {
         self.clients.retain_mut(|client| client.send(&report).is_ok());
     }
 
-    /// Runs until the process exits, the deadline expires or a stop is requested; returns the cause.
+    /// Runs until the process exits, a deadline expires or a stop is requested; returns the cause.
     fn run_until_exit(&mut self) -> ExitCause {
         let deadline = self.began + Duration::from_millis(self.config.deadline_ms);
         loop {
@@ -256,8 +261,12 @@ impl Keeper {
             if left.is_zero() {
                 return ExitCause::Deadline;
             }
+            let renew_left = self.renew_deadline.as_ref().map_or(Duration::MAX, KeeperDeadline::left);
+            if renew_left.is_zero() {
+                return ExitCause::RenewDeadline;
+            }
             let check_after = self.monitor.as_ref().map_or(Duration::MAX, MonitorSession::check_after);
-            self.wait(left.min(oom_kill_counter::SAMPLE_INTERVAL).min(check_after));
+            self.wait(left.min(oom_kill_counter::SAMPLE_INTERVAL).min(check_after).min(renew_left));
             if let Some(vmm) = &mut self.vmm {
                 vmm.read_output(&mut self.console, &mut self.output);
             }

@@ -28,6 +28,7 @@ mod procfs;
 pub mod qemu;
 mod qmp;
 mod receipt;
+mod renew_deadline;
 mod run_dir;
 mod spec;
 mod state;
@@ -47,6 +48,7 @@ pub use machines::{
 };
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
+pub use renew_deadline::{RENEW_DEADLINE_FILE, RenewDeadlineFile};
 pub use spec::{
     AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, FdSource, FileAccess,
     FirecrackerStart, InheritedFd, KEEPER_CONFIG_FILE, KEEPER_SOCKET, Monitor, NamedFile, NamedListener, ProcessSpec,

@@ -65,6 +65,9 @@ pub struct MachinesSettings {
     pub ready_ms_max: u64,
     /// A machine's maximum lifetime, seconds; enforced by its keeper.
     pub lifetime_s_max: u64,
+    /// The file with the time at which keepers end their machines ([`RenewDeadlineFile`](crate::RenewDeadlineFile)); `None`: the host is in
+    /// no cluster.
+    pub renew_deadline_file: Option<PathBuf>,
     /// Maximum number of machines at the same time.
     pub machines_max: u32,
     /// How many of the last bytes of a console are kept.
@@ -96,6 +99,7 @@ impl MachinesSettings {
             keeper_program,
             ready_ms_max: 60_000,
             lifetime_s_max: 4 * 3_600,
+            renew_deadline_file: None,
             machines_max: 16,
             console_bytes_max: CONSOLE_BYTES_MAX,
             probe_every_ms: 20,
@@ -290,6 +294,7 @@ impl Machines {
             image_hash: spec_source.image_hash().to_owned(),
             spec: spec_source.build_spec(&id).map_err(MachineStartError::Spec)?,
             deadline_ms: self.inner.settings.lifetime_s_max.saturating_mul(1_000),
+            renew_deadline_file: self.inner.settings.renew_deadline_file.clone(),
             receipts_dir: self.inner.settings.receipts_dir.clone(),
             tied_to_parent: self.inner.tied_to_parent,
             console_bytes_max: self.inner.settings.console_bytes_max,

@@ -71,6 +71,8 @@ pub enum ExitCause {
     },
     /// The machine reached its maximum lifetime.
     Deadline,
+    /// The host was in a cluster and had not renewed its deadline.
+    RenewDeadline,
     /// The process exited by itself.
     Exited {
         /// The exit code.
@@ -167,6 +169,7 @@ impl ExitCause {
                 ExitReason::Stopped { reason: StopReason::from_name(reason).unwrap_or(StopReason::Operator) }
             }
             Self::Deadline => ExitReason::Deadline,
+            Self::RenewDeadline => ExitReason::RenewDeadline,
             Self::Exited { code } => ExitReason::Exited { code: *code },
             Self::Killed { signal } => ExitReason::Killed { signal: *signal },
             Self::OutOfMemory => ExitReason::OutOfMemory,

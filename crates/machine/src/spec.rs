@@ -236,6 +236,9 @@ pub(crate) struct KeeperConfig {
     pub(crate) spec: ProcessSpec,
     /// Its maximum lifetime, milliseconds; the keeper enforces it even without a controller.
     pub(crate) deadline_ms: u64,
+    /// The file with the time at which the keeper ends the machine, if the host is in a cluster and has not renewed it.
+    #[serde(default)]
+    pub(crate) renew_deadline_file: Option<PathBuf>,
     /// Directory for the receipt.
     pub(crate) receipts_dir: PathBuf,
     /// Whether the machine is stopped when the last control connection closes: for probes and template preparations, which

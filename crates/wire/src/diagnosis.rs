@@ -129,6 +129,8 @@ verdicts! {
     OutOfMemory = "out_of_memory", "Give the host more memory or lower machines.machines_max, then start a new session.", "There was too little memory for the temporary computer.";
     /// The machine reached its hard deadline.
     MachineDeadline = "machine_deadline", "Start a new session; raise sessions.session_s_max if people need longer.", "The temporary computer had run for as long as it may.";
+    /// The machine's host had lost contact with its cluster.
+    RenewDeadline = "renew_deadline", "Find out why the host reached neither etcd nor the database in time: its log and `anteroom doctor` name the errors; then start a new session.", "What runs the temporary computer was cut off from the others, so it was stopped.";
     /// The guest switched itself off.
     GuestPowerOff = "guest_power_off", "Start a new session; the machine's receipt has its last console lines.", "The temporary computer was switched off from within.";
     /// The guest's kernel panicked.

@@ -313,6 +313,7 @@ const verdicts: ServerTexts["verdicts"] = {
   machine_file_unreadable: "Ein Datenträger dieser Seite ist voll oder beschädigt.",
   out_of_memory: "Für den temporären Rechner war zu wenig Speicher da.",
   machine_deadline: "Der temporäre Rechner lief so lange, wie er darf.",
+  renew_deadline: "Was den temporären Rechner ausführt, war von den anderen abgeschnitten. Er wurde deshalb beendet.",
   guest_power_off: "Der temporäre Rechner wurde von innen abgeschaltet.",
   guest_panic: "Der temporäre Rechner ist abgestürzt.",
   vmm_error: "Der temporäre Rechner konnte wegen eines Fehlers hier nicht weiterlaufen.",

@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     retention::{self, BUNDLE_SUFFIX, RECEIPT_SUFFIX, RetainedFile, is_hidden},
 };
+use anteroom_machine::RENEW_DEADLINE_FILE;
 use anteroom_wire::MachineId;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -95,6 +96,9 @@ pub fn collect_inventory(config: &Config, as_server: bool) -> io::Result<HostInv
     inventory.receipts.retain(|file| !is_hidden(&file.path));
     inventory.bundles.retain(|file| !is_hidden(&file.path));
     for path in entries(&run)? {
+        if path.ends_with(RENEW_DEADLINE_FILE) {
+            continue;
+        }
         let machine = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         inventory.run_dirs.push((path, machine));
     }

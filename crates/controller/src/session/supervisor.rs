@@ -311,6 +311,7 @@ pub(super) fn end_reason_of(why: &ExitReason) -> EndReason {
         | ExitReason::ChannelViolation { .. }
         | ExitReason::OutOfMemory
         | ExitReason::Deadline
+        | ExitReason::RenewDeadline
         | ExitReason::GuestPowerOff
         | ExitReason::GuestPanic
         | ExitReason::VmmError { .. }

@@ -4,6 +4,7 @@ use super::{AgentTarget, Machines, MachinesOpenError, machine_task};
 use crate::{
     exit_reason::StopReason,
     keeper::client::KeeperClient,
+    renew_deadline::RENEW_DEADLINE_FILE,
     run_dir::RunDir,
     spec::{ChannelTransport, KEEPER_CONFIG_FILE, KeeperConfig},
     state::State,
@@ -30,6 +31,9 @@ impl Machines {
         let until = Instant::now() + Duration::from_millis(LISTEN_MS_MAX);
         for entry in fs::read_dir(&path).map_err(directory)? {
             let entry = entry.map_err(directory)?;
+            if entry.file_name() == RENEW_DEADLINE_FILE {
+                continue;
+            }
             let id = entry.file_name().to_str().and_then(|name| name.parse::<MachineId>().ok());
             let Some(id) = id else {
                 tracing::warn!(path = %entry.path().display(), "entry of the run directory ignored: its name is not a machine id");

@@ -106,6 +106,7 @@ fn boot_failure(receipt: &Receipt) -> Option<String> {
         | ExitCause::Exited { .. }
         | ExitCause::Killed { .. }
         | ExitCause::OutOfMemory
+        | ExitCause::RenewDeadline
         | ExitCause::GuestPowerOff
         | ExitCause::GuestPanic
         | ExitCause::VmmError { .. }
@@ -150,6 +151,7 @@ async fn boot(
         image_hash: String::new(),
         spec: command_line.to_spec().map_err(LinuxBootError::CommandLine)?,
         deadline_ms: settings.boot_ms_max,
+        renew_deadline_file: None,
         receipts_dir: settings.run_dirs_dir.clone(),
         tied_to_parent: true,
         console_bytes_max: CONSOLE_BYTES,

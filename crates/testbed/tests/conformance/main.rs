@@ -101,6 +101,7 @@ cases! {
     exits::machine_can_be_stopped_before_it_is_ready [];
     exits::machine_ends_with_its_keeper [];
     limits::deadline_ends_a_machine_without_its_server [];
+    limits::renew_deadline_ends_a_machine_without_its_server [];
     limits::machine_is_replaced_within_the_limit_of_machines [];
     limits::receipts_are_bounded_by_their_setting [];
     limits::output_is_bounded_by_its_setting [];

@@ -119,6 +119,7 @@ fn machine<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         | ExitReason::Killed { .. }
         | ExitReason::OutOfMemory
         | ExitReason::Deadline
+        | ExitReason::RenewDeadline
         | ExitReason::GuestPowerOff
         | ExitReason::GuestPanic
         | ExitReason::VmmError { .. }
@@ -138,6 +139,7 @@ pub(super) fn exit_verdict(why: &ExitReason) -> Verdict {
         ExitReason::Killed { .. } => Verdict::MachineKilled,
         ExitReason::OutOfMemory => Verdict::OutOfMemory,
         ExitReason::Deadline => Verdict::MachineDeadline,
+        ExitReason::RenewDeadline => Verdict::RenewDeadline,
         ExitReason::GuestPowerOff => Verdict::GuestPowerOff,
         ExitReason::GuestPanic => Verdict::GuestPanic,
         ExitReason::VmmError { .. } => Verdict::VmmError,
@@ -166,6 +168,10 @@ pub(super) fn exit_cause_text(why: &ExitReason) -> String {
         }
         ExitReason::OutOfMemory => "the host's kernel killed its process because memory ran out".to_owned(),
         ExitReason::Deadline => "it reached its hard deadline".to_owned(),
+        ExitReason::RenewDeadline => {
+            "its host had lost contact with the cluster, so its keeper ended it before another host takes its session over"
+                .to_owned()
+        }
         ExitReason::GuestPowerOff => "the guest powered off".to_owned(),
         ExitReason::GuestPanic => "the guest's kernel panicked".to_owned(),
         ExitReason::VmmError { status } => {

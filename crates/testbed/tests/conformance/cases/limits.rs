@@ -5,7 +5,7 @@ use crate::{
     sources::{changed, with_program},
 };
 use anteroom_machine::{
-    Confinement, ExitCause, ExitReason, MachineStartError, MachinesSettings, SpecSource, StopReason,
+    Confinement, ExitCause, ExitReason, MachineStartError, MachinesSettings, RenewDeadlineFile, SpecSource, StopReason,
 };
 use anteroom_testbed::{eventually, machine_kinds::GuestAction, machine_processes::send_signal};
 use rustix::process::Signal;
@@ -34,6 +34,32 @@ pub(crate) async fn deadline_ends_a_machine_without_its_server(host: &Host) {
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert_eq!(server.machines.count(), 0);
     host.end(server).await;
+}
+
+pub(crate) async fn renew_deadline_ends_a_machine_without_its_server(host: &Host) {
+    let file = RenewDeadlineFile::open(&host.settings().run_dir).unwrap();
+    let settings = MachinesSettings { renew_deadline_file: Some(file.path().to_owned()), ..host.settings() };
+    file.set(boottime_ms() + LIFETIME_S_MAX * 1_000);
+    let server = host.open_with(settings, host.source.clone()).await.unwrap();
+    let machine = host.start_ready(&server).await;
+    let processes = host.processes(&machine.id);
+    host.end(server).await;
+    let renewed_until_ms = file.get() + 1_000;
+    file.set(renewed_until_ms);
+    let exited = async || Ok((!processes.process.is_alive() && !processes.keeper.is_alive()).then_some(()));
+    eventually("the renew deadline ends the machine", host.kind.wait_max(), exited).await.unwrap();
+    assert!(boottime_ms() >= renewed_until_ms, "it ended before the renewed deadline");
+    let server = host.open().await;
+    let receipt = server.machines.read_receipt(&machine.id).unwrap().expect("the keeper left a receipt");
+    assert_eq!((&receipt.cause, receipt.exit_reason()), (&ExitCause::RenewDeadline, ExitReason::RenewDeadline));
+    assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
+    host.end(server).await;
+}
+
+/// CLOCK_BOOTTIME, milliseconds.
+fn boottime_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec * 1_000 + now.tv_nsec / 1_000_000).unwrap()
 }
 
 pub(crate) async fn machine_is_replaced_within_the_limit_of_machines(host: &Host) {

@@ -51,6 +51,7 @@ fn machines() -> Vec<Row> {
         ("a mapped file", ExitReason::Killed { signal: 7 }, Verdict::MachineFileUnreadable),
         ("no memory", ExitReason::OutOfMemory, Verdict::OutOfMemory),
         ("the keeper's deadline", ExitReason::Deadline, Verdict::MachineDeadline),
+        ("a host without its cluster", ExitReason::RenewDeadline, Verdict::RenewDeadline),
         ("power off", ExitReason::GuestPowerOff, Verdict::GuestPowerOff),
         ("a panic", ExitReason::GuestPanic, Verdict::GuestPanic),
         ("an internal error", ExitReason::VmmError { status: "internal-error".to_owned() }, Verdict::VmmError),

@@ -11,11 +11,12 @@
 //! A host that cannot renew its deadline stops by itself before others take its sessions away. This needs no synchronised clocks, only
 //! clocks of about the same rate: all times are milliseconds of `CLOCK_BOOTTIME` of the host that measures ([`boottime_ms`]).
 //!
-//! The rules are pure: they get the time and random numbers from their caller, and do no I/O.
+//! The rules are pure: they get the time and random numbers from their caller, and do no I/O. Only the registers ([`Register`]) do.
 
 mod boottime;
 mod fencing;
 mod heartbeat;
+mod heartbeats;
 #[cfg(test)]
 mod model;
 mod observer;
@@ -29,6 +30,9 @@ mod times;
 pub use boottime::boottime_ms;
 pub use fencing::{DatabaseLook, FenceOutcome, FenceStep, Fencing, Liveness};
 pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
+pub use heartbeats::{
+    DatabaseRegister, ETCD_ANSWER_MS_MAX, EtcdRegister, EtcdSettings, Register, RegisterError, Written,
+};
 pub use observer::{Member, Observer, Suspect, Verdict};
 pub use placement::{HostRequest, KnownHost, LeftOut, Placement, keeps_session, place};
 pub use random::SplitMix64;

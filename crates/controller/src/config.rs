@@ -1,6 +1,7 @@
 //! The configuration: one TOML file with what an operator changes. All errors are reported at once. Other limits: [`limits`](crate::limits).
 
 mod audit;
+mod cluster;
 mod connections;
 mod credentials;
 mod database;
@@ -17,6 +18,7 @@ mod tls;
 mod vault;
 
 pub use audit::Audit;
+pub use cluster::{ClusterSettings, EtcdSection, LivenessSetting, PeerTls};
 pub use connections::{Egress, EgressProxy, Http};
 pub use credentials::Credentials;
 pub use database::{DatabasePasswordError, DatabaseSettings};
@@ -86,6 +88,8 @@ greeting_ms_max = 5000                # timeout for the VNC handshake, 10 to 600
         credentials: Credentials;
         /// The database: a file, or a database of PostgreSQL (docs/postgresql.md).
         database: DatabaseSettings;
+        /// Several hosts that share one database of PostgreSQL (docs/cluster.md). Without `name` this host is alone.
+        cluster: ClusterSettings;
         /// The keys that wrap stored credentials (docs/keys.md).
         vault: Vault;
         /// HTTP.
@@ -225,6 +229,7 @@ impl Config {
         errors.extend(self.image.validate());
         errors.extend(self.vault.validate());
         errors.extend(self.database.validation_errors());
+        errors.extend(self.cluster.validation_errors(self.database.url.is_some()));
         errors.extend(self.egress.validation_errors());
         match ExternalMachines::load(&self.external_machines) {
             Ok(machines) => errors.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),

@@ -3,6 +3,7 @@
 use crate::{
     admission::{self, MachineCounts, shortage::ResourceShortage},
     api_error::chain,
+    cluster,
     oidc::ProviderStatus,
     session::server_context::ServerContext,
     unix_time,
@@ -42,6 +43,8 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         ),
         reconcile(server_context),
     ];
+    checks
+        .extend(cluster::report::health(&server_context.cluster).map(|(status, text)| check("cluster", status, text)));
     checks.extend(external_machines(server_context));
     checks.extend(certificate(server_context));
     checks.extend(sign_in_provider(server_context));

@@ -104,7 +104,7 @@ pub(crate) fn https_client(is_tls: bool, ca_file: CaFile<'_>) -> Result<HttpsCli
 }
 
 /// The certificates that this host trusts, and those in the file.
-fn trusted_certificates(ca_file: CaFile<'_>) -> Result<RootCertStore, ClientSetupError> {
+pub(crate) fn trusted_certificates(ca_file: CaFile<'_>) -> Result<RootCertStore, ClientSetupError> {
     let CaFile { section, path } = ca_file;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

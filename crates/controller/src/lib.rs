@@ -16,6 +16,7 @@ pub mod audit;
 pub mod backup;
 pub mod bundle;
 pub mod caller;
+pub mod cluster;
 pub mod config;
 pub mod config_files;
 pub mod credentials;

@@ -63,6 +63,10 @@ async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageR
                 return record_failure(context, webhook, message, attached, fault.into()).await;
             }
         };
+    // Reading the database may have taken long. Nothing was sent: the message stays as it is.
+    if context.cluster.require_may_act().is_err() {
+        return Ok(());
+    }
     match post(webhook, &message.id, bytes).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
         Err(error) => record_failure(context, webhook, message, attached, error.into()).await,

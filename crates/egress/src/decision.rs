@@ -84,6 +84,8 @@ pub enum CloseCause {
     TlsNameDenied,
     /// The session has used all bytes of one direction.
     ByteLimit,
+    /// The host has lost contact with its cluster.
+    ClusterContactLost,
     /// The machine or the server is stopping.
     Shutdown,
 }

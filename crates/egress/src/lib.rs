@@ -26,6 +26,7 @@
 //! - The bytes of a session are limited in each direction, and their rate.
 //! - Every decision is reported to the session ([`EgressDecision`]); [`EgressSummary`] selects those for the timeline.
 
+mod act_check;
 mod address;
 mod client_hello;
 mod decision;
@@ -43,6 +44,7 @@ mod summary;
 mod tests;
 mod traffic;
 
+pub use act_check::ActCheck;
 pub use address::{AllowedRanges, SpecialRange, is_public, mask_address, special_range};
 pub use client_hello::CLIENT_HELLO_BYTES_MAX;
 pub use decision::{CloseCause, EgressDecision, EgressOutcome, ReachedBy};
@@ -121,7 +123,7 @@ impl Default for EgressSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
 pub struct EgressError {
-    /// The cause; its HTTP status is 403, 502 or 504.
+    /// The cause; its HTTP status is 403, 502, 503 or 504.
     pub problem: Problem,
     /// The stage that failed, and for which name. Addresses are masked.
     pub detail: String,
@@ -149,6 +151,7 @@ pub struct EgressGate {
     proxy: Option<UpstreamProxy>,
     unused_proxy_variable: Option<&'static str>,
     authorities: Option<ProbeTls>,
+    act_check: ActCheck,
     lookups: Arc<Semaphore>,
 }
 
@@ -170,6 +173,7 @@ impl EgressGate {
             proxy: None,
             unused_proxy_variable: None,
             authorities: None,
+            act_check: ActCheck::default(),
             lookups,
         }
     }
@@ -192,6 +196,19 @@ impl EgressGate {
         Self { authorities, ..self }
     }
 
+    /// Asks before each connection and for each chunk whether this host may act.
+    #[must_use]
+    pub fn with_act_check(self, act_check: ActCheck) -> Self {
+        Self { act_check, ..self }
+    }
+
+    /// An error while this host may not act.
+    fn require_may_act(&self) -> Result<(), EgressError> {
+        let lost =
+            || EgressError::new(Problem::ClusterContactLost, "nothing is connected until there is contact again");
+        if self.act_check.may_act() { Ok(()) } else { Err(lost()) }
+    }
+
     /// Remembers that this variable names a proxy and is not used.
     #[must_use]
     pub fn with_unused_proxy_variable(self, variable: Option<&'static str>) -> Self {
@@ -211,12 +228,14 @@ impl EgressGate {
     /// Opens a connection to `host:port` if `provider` allows it. `host` is the guest's text.
     ///
     /// # Errors
-    /// [`EgressError`]: not a name, not allowed, not public (403), not resolvable or reachable, refused by the proxy (502), timeout
-    /// (504).
+    /// [`EgressError`]: not a name, not allowed, not public (403), not resolvable or reachable, refused by the proxy (502), no contact with
+    /// the cluster (503), timeout (504).
     pub async fn connect(&self, provider: &Provider, host: &str, port: u16) -> Result<GatedStream, EgressError> {
         let started = Instant::now();
         let name = require_granted(provider, host, port)?;
         let route = self.route(&name, port).await?;
+        // Resolving the name may have taken long.
+        self.require_may_act()?;
         self.open(&name, port, route, started).await
     }
 

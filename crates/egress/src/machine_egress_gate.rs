@@ -111,7 +111,7 @@ impl MachineEgressGate {
     }
 
     /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), 503 without a
-    /// report if the gate closes before that, else 403, 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
+    /// report if the gate closes before that, else 403, 502, 503 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
     pub async fn serve_connect<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let Some(target) = connect_target(&request) else {
@@ -189,8 +189,9 @@ impl MachineEgressGate {
         let upgrade_max = Duration::from_millis(self.gate.settings().connect_ms_max);
         let why = match timeout(upgrade_max, upgrade).await {
             Ok(Ok(upgraded)) => {
-                let guest = Counted::new(TokioIo::new(upgraded), &up, &self.upload);
-                let outside = Counted::new(stream, &down, &self.download);
+                let act_check = &self.gate.act_check;
+                let guest = Counted::new(TokioIo::new(upgraded), &up, &self.upload, act_check);
+                let outside = Counted::new(stream, &down, &self.download, act_check);
                 tokio::select! {
                     why = self.copy_checked(target, guest, outside, &mut hello_bytes) => why,
                     why = timed_out(self.gate.settings(), started, &up, &down) => why,
@@ -250,6 +251,9 @@ impl MachineEgressGate {
             match read_client_hello(&mut guest, host).await {
                 Ok(bytes) if outside.write_all(&bytes).await.is_ok() => *hello_bytes = bytes.len() as u64,
                 Ok(_) => return CloseCause::ConnectionLost,
+                Err(ClientHelloError::Ended(_)) if self.gate.require_may_act().is_err() => {
+                    return CloseCause::ClusterContactLost;
+                }
                 Err(ClientHelloError::Ended(_)) if self.require_allowance().is_ok() => {
                     return CloseCause::ConnectionLost;
                 }
@@ -266,6 +270,7 @@ impl MachineEgressGate {
         }
         match copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES).await {
             Ok(_) => CloseCause::Completed,
+            Err(_) if self.gate.require_may_act().is_err() => CloseCause::ClusterContactLost,
             Err(_) if self.require_allowance().is_ok() => CloseCause::ConnectionLost,
             Err(_) => self.deny_rest(target),
         }

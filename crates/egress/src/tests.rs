@@ -358,10 +358,11 @@ async fn s20_session_that_has_sent_all_of_its_bytes_is_denied_further_connection
 #[tokio::test(start_paused = true)]
 async fn s20_rate_of_a_session_is_limited_over_all_its_connections() {
     let allowance = Arc::new(crate::traffic::Allowance::new(u64::MAX, 1_000_000));
+    let may_act = crate::ActCheck::default();
     let started = Instant::now();
     let read_all = |bytes: u64| {
         let traffic = Arc::new(crate::traffic::Traffic::new(started));
-        let source = crate::traffic::Counted::new(tokio::io::repeat(1).take(bytes), &traffic, &allowance);
+        let source = crate::traffic::Counted::new(tokio::io::repeat(1).take(bytes), &traffic, &allowance, &may_act);
         tokio::spawn(async move {
             let mut source = source;
             tokio::io::copy(&mut source, &mut tokio::io::sink()).await.unwrap()
@@ -372,4 +373,27 @@ async fn s20_rate_of_a_session_is_limited_over_all_its_connections() {
     // 6 MB at 1 MB/s, of which the first second may be sent at once.
     let took = started.elapsed();
     assert!((Duration::from_millis(4_900)..Duration::from_millis(5_200)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn host_without_contact_connects_nothing_and_passes_no_further_byte_on() {
+    let may_act = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let asked = Arc::clone(&may_act);
+    let check = crate::ActCheck::new(move || asked.load(std::sync::atomic::Ordering::SeqCst));
+    let overrides = [("a.example:443".to_owned(), "127.0.0.1:9".parse().unwrap())];
+    let overrides = HostOverrides::parse(&overrides.into_iter().collect()).unwrap();
+    let gate = EgressGate::new(EgressSettings::default(), overrides).with_act_check(check.clone());
+    let (mut sender, receiver) = tokio::io::duplex(64);
+    let traffic = Arc::new(crate::traffic::Traffic::new(Instant::now()));
+    let allowance = Arc::new(crate::traffic::Allowance::new(u64::MAX, u64::MAX));
+    let mut counted = crate::traffic::Counted::new(receiver, &traffic, &allowance, &check);
+    sender.write_all(b"before").await.unwrap();
+    counted.read_exact(&mut [0; 6]).await.unwrap();
+
+    may_act.store(false, std::sync::atomic::Ordering::SeqCst);
+    sender.write_all(b"after").await.unwrap();
+    let refused = counted.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    let refused = gate.connect(&provider(&[("a.example", 443)]), "a.example", 443).await.unwrap_err();
+    assert_eq!(refused.problem, Problem::ClusterContactLost);
 }

@@ -1,5 +1,6 @@
 //! Counts and limits the bytes of connections: those of one connection, and those of all connections of one session.
 
+use crate::ActCheck;
 use anteroom_wire::time::to_millis;
 use std::{
     io,
@@ -73,17 +74,19 @@ impl Allowance {
     }
 }
 
-/// A stream that counts the bytes read from it, and reads no more than the session's allowance.
+/// A stream that counts the bytes read from it, and reads no more than the session's allowance, and nothing while the host may not act.
 pub(crate) struct Counted<S> {
     inner: S,
     traffic: Arc<Traffic>,
     allowance: Arc<Allowance>,
+    act_check: ActCheck,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Counted<S> {
-    pub(crate) fn new(inner: S, traffic: &Arc<Traffic>, allowance: &Arc<Allowance>) -> Self {
-        Self { inner, traffic: Arc::clone(traffic), allowance: Arc::clone(allowance), pause: None }
+    pub(crate) fn new(inner: S, traffic: &Arc<Traffic>, allowance: &Arc<Allowance>, act_check: &ActCheck) -> Self {
+        let (traffic, allowance) = (Arc::clone(traffic), Arc::clone(allowance));
+        Self { inner, traffic, allowance, act_check: act_check.clone(), pause: None }
     }
 }
 
@@ -98,6 +101,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        // What was read now is not passed on.
+        if !self.act_check.may_act() {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let bytes = (buf.filled().len() - before) as u64;
         self.traffic.bytes.fetch_add(bytes, Relaxed);
         self.traffic.last_ms.store(to_millis(self.traffic.started.elapsed()), Relaxed);

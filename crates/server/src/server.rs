@@ -1,6 +1,9 @@
 //! The running server: opens its parts, resumes sessions, listens on TCP (pages and API) and on a Unix socket (command line), and
 //! stops gracefully.
 
+mod egress_gate;
+mod in_cluster;
+
 use crate::{
     addresses::{Addresses, open_local_name},
     app::App,
@@ -19,6 +22,7 @@ use anteroom_controller::{
     admission,
     audit::{self, Audit},
     caller::{COMMAND_LINE_NAME, Caller, command_line_id},
+    cluster::Cluster,
     config::{Config, ConfigSources, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
@@ -48,13 +52,14 @@ use anteroom_controller::{
     webhook::create_messages::WebhookMessages,
     webhook::{self, Receivers},
 };
-use anteroom_egress::{EgressGate, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
 use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
 use anyhow::Context;
+use egress_gate::open_egress_gate;
+use in_cluster::{act_in_cluster, join_cluster};
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -64,7 +69,10 @@ use std::{
     time::Duration,
 };
 use tokio::{net::UnixListener, signal::unix::Signal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 /// The environment that machines are started in.
 pub struct MachineEnvironment {
@@ -88,6 +96,8 @@ pub struct Server {
     pub address: SocketAddr,
     serving: TaskTracker,
     demo: CancellationToken,
+    /// They go on until the tasks have ended, so that the machines live until the next server has started.
+    heartbeats: AbortOnDropHandle<()>,
 }
 
 /// Starts the server. Returns when it answers requests. `limits` are the default ones, except in tests.
@@ -106,7 +116,7 @@ pub async fn start_server(
     let mut overrides = egress::load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
-    let database = open_database(&config, &limits, &environment).await?;
+    let database = open_database(&config, &limits, state, &environment, &providers).await?;
     let receivers = Receivers::open(&config, &limits.webhook)?;
     let listeners = Listeners::open(&config).await?;
     let address = listeners.main.local_addr()?;
@@ -121,7 +131,7 @@ pub async fn start_server(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
     let machines = Machines::open(
-        machine_settings(&config, &limits, state, &environment),
+        machine_settings(&config, &limits, state, &environment, &database.cluster),
         environment.spec_source,
         http::controller_service(Arc::clone(&handle)),
         tasks.clone(),
@@ -131,9 +141,10 @@ pub async fn start_server(
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
     let auth = auth(&config, &limits, &database, addresses, oidc.as_ref().map(|oidc| oidc.issuer().into()), &tasks);
+    let gate = open_egress_gate(&config, overrides, &database.cluster)?;
     let context = session_context(&config, limits, database, providers, receivers, tasks, stop)?;
     let server_context = ServerContext {
-        gate: Arc::new(open_egress_gate(&config, overrides)?),
+        gate: Arc::new(gate),
         queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
         image: Arc::new(environment.image),
         external: Arc::new(external),
@@ -146,11 +157,12 @@ pub async fn start_server(
     };
     let app = App::new(auth, server_context, demo_pages);
     let _ = handle.set(app.downgrade());
+    let heartbeats = act_in_cluster(&app).await?;
     start_jobs(&app).await?;
     serve(&app, &serving, listeners, &state.path)?;
     service_manager::report_ready(&app);
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated(), "server started");
-    Ok(Server { app, address, serving, demo })
+    Ok(Server { app, address, serving, demo, heartbeats })
 }
 
 impl Server {
@@ -180,6 +192,7 @@ impl Server {
                 "tasks did not finish in time"
             );
         }
+        drop(self.heartbeats);
         let lost = self.app.timeline.buffer.close();
         if lost > 0 {
             tracing::error!(
@@ -199,6 +212,7 @@ struct Database {
     store: Store,
     metrics: Arc<DbMetrics>,
     vault: KeyRing,
+    cluster: Arc<Cluster>,
     audit: Arc<Audit>,
     local_operator: CallerId,
 }
@@ -206,14 +220,18 @@ struct Database {
 async fn open_database(
     config: &Config,
     limits: &ServerLimits,
+    state: &StateDir,
     environment: &MachineEnvironment,
+    providers: &Providers,
 ) -> anyhow::Result<Database> {
     let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
     let store = open_store(config, limits, metrics.clone()).await?;
     let vault = keys::open_key_ring(config, &store).await.context("the keys")?;
+    // Before anything is written: each write is that of a host.
+    let cluster = join_cluster(config, &store, state, environment, providers).await?;
     let local_operator = local_operator(&store).await?;
     let audit = open_audit(config, limits, &store, &vault).await?;
-    Ok(Database { store, metrics, vault, audit, local_operator })
+    Ok(Database { store, metrics, vault, cluster, audit, local_operator })
 }
 
 fn auth(
@@ -255,6 +273,7 @@ fn session_context(
         limits,
         extra_ca_pem: egress::extra_ca_pem(config)?.into(),
         store: store.clone(),
+        cluster: database.cluster,
         db_metrics: database.metrics,
         key_rotation: KeyRotation::new(store.clone(), database.vault.clone()),
         vault: database.vault,
@@ -332,20 +351,13 @@ fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &Ca
     }
 }
 
-fn open_egress_gate(config: &Config, overrides: HostOverrides) -> anyhow::Result<EgressGate> {
-    let gate = egress::open_gate(config, overrides).context("the egress gate")?;
-    if let Some(variable) = egress::unused_proxy_variable(config) {
-        tracing::warn!(
-            outcome = "proxy_variable_unused",
-            variable,
-            "machines connect without the proxy of the environment: set egress.proxy.from_environment or egress.proxy.url"
-        );
-    }
-    Ok(gate)
-}
-
 async fn open_store(config: &Config, limits: &ServerLimits, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
-    let settings = StoreSettings { busy_ms_max: limits.store.busy_ms_max, is_server: true, ..StoreSettings::default() };
+    let settings = StoreSettings {
+        busy_ms_max: limits.store.busy_ms_max,
+        is_server: true,
+        is_host_of_cluster: config.cluster.is_set(),
+        ..StoreSettings::default()
+    };
     let store = Store::open_observed(&config.database_address()?, settings, observer).await.context("the database")?;
     tracing::info!(outcome = "database_opened", address = %store.address(), database = %store.database(), "database opened");
     Ok(store)
@@ -390,6 +402,7 @@ fn machine_settings(
     limits: &ServerLimits,
     state: &StateDir,
     environment: &MachineEnvironment,
+    cluster: &Cluster,
 ) -> MachineSettings {
     MachineSettings {
         ready_ms_max: environment.ready_ms_max,
@@ -404,6 +417,7 @@ fn machine_settings(
             .liveness_timeout_ms
             .unwrap_or(config.machines.liveness_timeout_s.saturating_mul(1_000)),
         receipts_max: config.retention.receipts_max,
+        renew_deadline_file: cluster.deadline_file().map(Path::to_owned),
         ..MachineSettings::in_state_dir(&state.path, environment.keeper_program.clone())
     }
 }

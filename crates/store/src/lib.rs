@@ -23,6 +23,7 @@ mod browsers;
 mod caller_kind;
 mod callers;
 mod claim;
+mod clock;
 mod complete;
 mod complete_use;
 mod conditions;

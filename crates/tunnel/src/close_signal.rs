@@ -20,6 +20,8 @@ pub enum CloseCause {
     HelperEnded,
     /// A newer viewer needs the place of this one.
     ViewerReplaced,
+    /// This host has lost contact with its cluster, and ends its machines.
+    ClusterContactLost,
     /// The server is stopping.
     ServerStopping,
 }
@@ -33,6 +35,7 @@ impl From<CloseCause> for Problem {
             CloseCause::CallerExpired => Self::CallerExpired,
             CloseCause::HelperEnded => Self::HelperEnded,
             CloseCause::ViewerReplaced => Self::ViewerReplaced,
+            CloseCause::ClusterContactLost => Self::ClusterContactLost,
             CloseCause::ServerStopping => Self::ShuttingDown,
         }
     }

@@ -223,6 +223,8 @@ problems! {
     MemoryLow = "memory_low", 503, 4503, "This host has too little memory for another machine.", "Try again later; end sessions that are not needed, or give the host more memory.", "No computer is free at the moment. Please try again later.";
     /// Too little disk for another session.
     DiskLow = "disk_low", 503, 4503, "This host's disk is nearly full.", "Free disk space below the state directory; `anteroom doctor --leaks` lists orphaned files.", "No computer is free at the moment. Please try again later.";
+    /// This host has lost contact with its cluster.
+    ClusterContactLost = "cluster_contact_lost", 503, 4503, "This host has lost contact with its cluster, so it does nothing for its sessions.", "Try again in a moment: it goes on when it has contact again, or another host takes its sessions over.", "The connection was cut off for a moment. Please wait: it goes on by itself.";
     /// The server is stopping.
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.", "This page restarts at the moment. Please try again in a moment.";
     /// The machine was replaced.

@@ -214,6 +214,7 @@ const problems: ServerTexts["problems"] = {
   user_quota: "Sie haben zu viele Anmeldungen begonnen. Schließen Sie eine ab oder beenden Sie eine, und versuchen Sie es dann noch einmal.",
   memory_low: NO_COMPUTER,
   disk_low: NO_COMPUTER,
+  cluster_contact_lost: "Die Verbindung war für einen Moment unterbrochen. Bitte warten Sie: es geht von selbst weiter.",
   shutting_down: "Diese Seite wird gerade neu gestartet. Bitte versuchen Sie es in einem Moment noch einmal.",
   machine_replaced: "Der temporäre Rechner wurde beendet. Ein neuer ist bereit: bitte melden Sie sich noch einmal an.",
   no_restart_left: "Für diese Anmeldung kann kein weiterer Rechner gestartet werden. Machen Sie hier weiter, oder beginnen Sie von vorn.",

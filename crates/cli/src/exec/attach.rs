@@ -93,9 +93,15 @@ async fn attach(client: &ApiClient, session: &SessionId) -> anyhow::Result<()> {
 }
 
 fn is_temporary(code: &str) -> bool {
-    [Problem::NotReady, Problem::AgentUnreachable, Problem::TooManyRequests, Problem::ShuttingDown]
-        .map(Problem::code)
-        .contains(&code)
+    [
+        Problem::NotReady,
+        Problem::AgentUnreachable,
+        Problem::TooManyRequests,
+        Problem::ShuttingDown,
+        Problem::ClusterContactLost,
+    ]
+    .map(Problem::code)
+    .contains(&code)
 }
 
 async fn open(client: &ApiClient, session: &SessionId) -> Result<LocalWebSocket, ClientError> {

@@ -230,9 +230,15 @@ pub(super) fn local_tty() -> ExecTty {
 
 /// Whether a later attempt may succeed.
 fn is_temporary(code: &str) -> bool {
-    [Problem::NotReady, Problem::AgentUnreachable, Problem::TooManyRequests, Problem::ShuttingDown]
-        .map(Problem::code)
-        .contains(&code)
+    [
+        Problem::NotReady,
+        Problem::AgentUnreachable,
+        Problem::TooManyRequests,
+        Problem::ShuttingDown,
+        Problem::ClusterContactLost,
+    ]
+    .map(Problem::code)
+    .contains(&code)
 }
 
 fn message(channel: u8, payload: &[u8]) -> Message {

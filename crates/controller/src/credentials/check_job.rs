@@ -27,7 +27,7 @@ pub async fn run_check_job(server_context: ServerContext) {
             () = server_context.stop.cancelled() => return,
         }
         server_context.volatile_execs.discard_screens_older_than(LAST_SCREEN_AGE_MAX);
-        if server_context.config().credentials.check_every_s == 0 {
+        if server_context.config().credentials.check_every_s == 0 || !server_context.cluster.may_act() {
             continue;
         }
         if let Err(error) = start_due_checks(&server_context, &mut attempts).await {

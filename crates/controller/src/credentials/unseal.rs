@@ -8,6 +8,12 @@ use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 /// Why a stored credential cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsealError {
+    /// This host has lost contact with its cluster.
+    #[error("credential {credential} is not decrypted: this host has lost contact with its cluster")]
+    ContactLost {
+        /// The credential.
+        credential: CredentialId,
+    },
     /// It cannot be decrypted with the keys of this server.
     #[error("credential {credential} cannot be decrypted")]
     NotDecrypted {
@@ -35,6 +41,7 @@ impl From<UnsealError> for ApiError {
             UnsealError::NotDecrypted { source: SealError::WrongBinding | SealError::AuthenticationFailed, .. } => {
                 Problem::RecordTampered
             }
+            UnsealError::ContactLost { .. } => Problem::ClusterContactLost,
             UnsealError::NotDecrypted { .. } | UnsealError::NotFiles { .. } => Problem::Internal,
         };
         Self::from(problem).with_source(error)
@@ -44,8 +51,11 @@ impl From<UnsealError> for ApiError {
 /// Decrypts the bytes: the files as JSON.
 ///
 /// # Errors
-/// [`UnsealError::NotDecrypted`].
+/// [`UnsealError::NotDecrypted`], [`UnsealError::ContactLost`].
 pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<LockedBytes, UnsealError> {
+    if context.cluster.require_may_act().is_err() {
+        return Err(UnsealError::ContactLost { credential: record.credential.id.clone() });
+    }
     let unsealed = context.vault.unseal(&binding_of(&record.credential), &record.sealed);
     let plaintext = unsealed.map_err(|source| {
         context.key_rotation.report_unreadable(&record.credential.id, source);

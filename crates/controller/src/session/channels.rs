@@ -50,7 +50,7 @@ pub(super) enum Route {
 /// Not ready in time (with the stage), the session ended while waiting, or its machine is an external one.
 pub async fn open_channels(context: &SessionContext, session: &ActiveSession) -> Result<Channels, ApiError> {
     let wait = Duration::from_millis(context.config().sessions.socket_wait_ms_max);
-    let route = wait_for_route(session, Instant::now() + wait, |progress| match progress {
+    let route = wait_for_route(context, session, Instant::now() + wait, |progress| match progress {
         Progress::Open { channels } => Some(Route::Channels(channels.clone())),
         Progress::Attached => Some(Route::External),
         Progress::Queued { .. }
@@ -65,8 +65,9 @@ pub async fn open_channels(context: &SessionContext, session: &ActiveSession) ->
     }
 }
 
-/// Waits until the progress offers a route, at most until `until`.
+/// Waits until the progress offers a route, at most until `until`. There is none while this host may not act.
 pub(super) async fn wait_for_route(
+    context: &SessionContext,
     session: &ActiveSession,
     until: Instant,
     route_of: fn(&Progress) -> Option<Route>,
@@ -82,7 +83,7 @@ pub(super) async fn wait_for_route(
         }
     };
     tokio::select! {
-        route = ready => Ok(route),
+        route = ready => context.cluster.require_may_act().map(|()| route),
         cause = session.close_signal.wait_closed() => Err(Problem::from(cause).into()),
         () = sleep_until(until) => {
             let waited_ms = started.elapsed().as_millis();

@@ -5,9 +5,9 @@ use super::{
     use_credential::volatile_execs::VolatileExecs,
 };
 use crate::{
-    audit::Audit, config::Config, credentials::turns::CredentialTurns, db_metrics::DbMetrics, keys::KeyRotation,
-    limits::ServerLimits, live::Live, providers::Providers, start_histograms::StartHistograms,
-    webhook::create_messages::WebhookMessages,
+    audit::Audit, cluster::membership::Cluster, config::Config, credentials::turns::CredentialTurns,
+    db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, live::Live, providers::Providers,
+    start_histograms::StartHistograms, webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
@@ -26,6 +26,8 @@ pub struct SessionContext {
     pub extra_ca_pem: Arc<str>,
     /// The database.
     pub store: Store,
+    /// Until when this host may act for its sessions.
+    pub cluster: Arc<Cluster>,
     /// Database write metrics.
     pub db_metrics: Arc<DbMetrics>,
     /// The encryption keys of stored credentials.

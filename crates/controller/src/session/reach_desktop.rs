@@ -27,7 +27,7 @@ pub async fn reach_desktop(
     until: Instant,
 ) -> Result<Box<dyn Duplex>, ApiError> {
     // The desktop can be viewed while the machine is still being claimed.
-    let route = wait_for_route(session, until, |progress| match progress {
+    let route = wait_for_route(server_context, session, until, |progress| match progress {
         Progress::Open { channels } | Progress::Claiming { channels } => Some(Route::Channels(channels.clone())),
         Progress::Attached => Some(Route::External),
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,

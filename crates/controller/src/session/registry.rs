@@ -3,6 +3,7 @@
 use super::{active_session::ActiveSession, changes::SessionChanges};
 use anteroom_egress::MachineEgressGate;
 use anteroom_store::Sha256Hex;
+use anteroom_tunnel::CloseCause;
 use anteroom_wire::{MachineId, SessionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, sync::Arc};
@@ -59,6 +60,27 @@ impl SessionRegistry {
     /// The session whose current machine's agent has this token.
     pub fn by_agent_token(&self, token: &Sha256Hex) -> Option<Arc<ActiveSession>> {
         self.sessions().values().find(|session| session.borrow_state().agent_token() == Some(token)).cloned()
+    }
+
+    /// Closes the sockets to the machines of all sessions.
+    pub fn close_sockets(&self, cause: CloseCause) {
+        let sessions: Vec<_> = self.sessions().values().cloned().collect();
+        for session in sessions {
+            session.update_state(|state| _ = state.machine_close_signal.close(cause));
+        }
+    }
+
+    /// Ends all supervisors, which write nothing more, and waits until they have ended. The sessions stay as they are in the database.
+    pub async fn abandon_all(&self, cause: CloseCause) {
+        let mut changes = self.changes.subscribe();
+        while !self.is_empty() {
+            let sessions: Vec<_> = self.sessions().values().cloned().collect();
+            for session in sessions {
+                session.close_signal.close(cause);
+            }
+            // The sender is a part of this registry.
+            let _ = changes.changed().await;
+        }
     }
 
     /// Removes a session whose supervisor has finished.

@@ -245,6 +245,7 @@ impl Supervisor {
                 CloseCause::SessionEnded(reason) => Event::SessionEnded(reason),
                 // The others close only sockets, never the session.
                 CloseCause::ServerStopping
+                | CloseCause::ClusterContactLost
                 | CloseCause::MachineReplaced
                 | CloseCause::CallerRevoked
                 | CloseCause::HelperEnded

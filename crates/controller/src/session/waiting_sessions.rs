@@ -48,12 +48,13 @@ async fn pull_all(server_context: &ServerContext) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether a session that is accepted or taken now gets a machine of this host at once.
+/// Whether a session that is accepted or taken now gets a machine of this host at once. Not while the host has lost contact.
 pub(super) fn has_room(server_context: &ServerContext) -> bool {
     let queue = &server_context.queue;
     let ServerContext { image, machines, .. } = server_context;
     let in_use = queue.permits_in_use();
-    queue.free_permits() as usize > queue.waiting_count()
+    server_context.cluster.may_act()
+        && queue.free_permits() as usize > queue.waiting_count()
         && admission::check_capacity(&server_context.config(), image, machines, in_use).is_ok()
 }
 

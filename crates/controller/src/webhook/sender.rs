@@ -102,6 +102,9 @@ async fn deliver_due(
             return Ok(next_due.unwrap_or(POLL_INTERVAL_MS).clamp(1, POLL_INTERVAL_MS));
         }
         for message in due {
+            if !context.cluster.may_act() {
+                return Ok(POLL_INTERVAL_MS);
+            }
             // An attempt that has begun is finished before another receiver replaces this one.
             if replaced.is_cancelled() {
                 return Ok(POLL_INTERVAL_MS);

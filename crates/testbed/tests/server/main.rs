@@ -6,6 +6,7 @@ mod any_command;
 mod auth;
 mod book_commands;
 mod client_proxy;
+mod cluster;
 mod command_line;
 mod credential_lifetime;
 mod credentials;

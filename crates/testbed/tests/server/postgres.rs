@@ -1,7 +1,7 @@
 //! A server whose database is PostgreSQL.
 
 #[path = "../../../store/tests/store_on_postgres/own_server.rs"]
-mod own_server;
+pub(crate) mod own_server;
 
 use crate::Flags;
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, eventually};

@@ -197,7 +197,7 @@ fn tunnel(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observatio
             new_observation(ComponentState::Failed, format!("A viewer was rejected at {at} ({reason})."))
         }
         (TimelineKind::ViewerJoined, _) => new_observation(ComponentState::Ok, format!("A viewer connected at {at}.")),
-        (_, "" | "completed" | "cancelled" | "machine_replaced" | "shutting_down") => {
+        (_, "" | "completed" | "cancelled" | "machine_replaced" | "cluster_contact_lost" | "shutting_down") => {
             let bytes = data_number(last, "bytes_down").unwrap_or_default();
             new_observation(
                 ComponentState::Ok,

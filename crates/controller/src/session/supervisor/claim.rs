@@ -2,7 +2,7 @@
 
 use super::{machine_slot::MachineOrigin, restored_sign_in::restore_sign_in};
 use crate::{
-    api_error::chain,
+    api_error::{ApiError, chain},
     random,
     session::{
         active_session::ActiveSession,
@@ -41,6 +41,9 @@ pub(super) enum ClaimError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This host may not act.
+    #[error(transparent)]
+    ContactLost(#[from] ApiError),
     /// The stored credential cannot be used.
     #[error(transparent)]
     Unseal(#[from] UnsealForClaimError),
@@ -58,6 +61,7 @@ pub(super) async fn claim_machine(
     channels: &Channels,
     origin: &MachineOrigin,
 ) -> Result<(), ClaimError> {
+    context.cluster.require_may_act()?;
     let by = ClaimedBy { session: session.id.clone(), machine: machine.clone(), generation };
     let mut is_use = false;
     match (&channels.agent_info.claimed_by, origin) {

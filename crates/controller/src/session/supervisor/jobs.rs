@@ -153,6 +153,8 @@ pub(super) fn request_machine(
         change = change.with_deadline(now_unix_ms() + session_ms_max);
     }
     Job::writing(async move {
+        // Its keeper would end it at once.
+        server_context.cluster.wait_may_act().await;
         let entry = || {
             timeline::new_entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
                 .with_data(json!({ "machine": machine, "generation": generation }))
@@ -220,6 +222,7 @@ pub(super) fn end_session(
             Some(CloseCause::SessionEnded(reason)) => Event::SessionEnded(reason).into(),
             Some(
                 CloseCause::ServerStopping
+                | CloseCause::ClusterContactLost
                 | CloseCause::MachineReplaced
                 | CloseCause::CallerRevoked
                 | CloseCause::HelperEnded

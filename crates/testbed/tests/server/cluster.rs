@@ -24,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// A server of a cluster. All servers of a cluster have the same keys.
-async fn start(postgres: &OwnServer, flags: &Flags, keys: &Path, host: &str, cluster: &str) -> TestServer {
+pub(crate) async fn start(postgres: &OwnServer, flags: &Flags, keys: &Path, host: &str, cluster: &str) -> TestServer {
     let settings = format!(
         "[database]\nurl = 'postgresql://anteroom@/postgres?host={}'\n[vault]\nkey_file = '{}'\n\
          [cluster]\nname = 'test'\nhost_name = '{host}'\n{cluster}",

@@ -7,6 +7,7 @@ mod auth;
 mod book_commands;
 mod client_proxy;
 mod cluster;
+mod cluster_sessions;
 mod command_line;
 mod credential_lifetime;
 mod credentials;

@@ -58,6 +58,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/audit/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows the audit trail as server-sent events.
+         * @description `live` is sent at once, then `record` (an `AuditRecord`) for each record; this reading is one itself. If the caller is revoked or expires, the stream ends with
+         *     `closed` (a `ProblemBody`). Needs the scope `audit`.
+         */
+        get: operations["watch_audit_records"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit/verification": {
         parameters: {
             query?: never;
@@ -631,6 +652,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a backup and returns it: the sealed database and the audit trail, never the key file, which opens it. Operators only. */
+        post: operations["create_backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/browsers": {
         parameters: {
             query?: never;
@@ -660,6 +698,26 @@ export interface paths {
         post?: never;
         /** Signs one of the caller's browsers out. */
         delete: operations["sign_browser_out"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Returns every setting of the running server, and what is wrong with its configuration file and the files that it names as they are
+         *     now. Secrets are only named by their files. Operators only.
+         */
+        get: operations["get_config"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -743,6 +801,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/database/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Checks the database on a copy: pages, references, the MAC of each row, the seal of each credential. Changes nothing. Operators only. */
+        post: operations["check_database"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/egress/refused": {
         parameters: {
             query?: never;
@@ -774,6 +849,108 @@ export interface paths {
          *     bundles. Active sessions are cancelled first. Operators only.
          */
         post: operations["erase_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the hosts of the cluster. Each is asked at once; one that does not answer within half a second is `silent`. Operators only. */
+        get: operations["list_hosts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes an invitation for a machine that is to join the cluster through this host: valid once, for 15 minutes. Operators only. */
+        post: operations["invite_host"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a host that holds no session from the cluster, for good: its certificate counts no more. Operators only. */
+        delete: operations["remove_host"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/{id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the host take no further sessions. Its sessions go on until they end. Operators only. */
+        post: operations["drain_host"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/{id}/fence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes the sessions of a dead host away at once; other hosts begin with them again. Refused while the host answers. Operators only. */
+        post: operations["fence_host"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/{id}/undrain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the host take sessions again. Operators only. */
+        post: operations["undrain_host"];
         delete?: never;
         options?: never;
         head?: never;
@@ -859,6 +1036,44 @@ export interface paths {
         put?: never;
         /** Creates a single-use login link for an operator. Operators only. */
         post: operations["create_login_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns the newest lines of the server's log, as `anteroom logs` prints them. No line has a secret. Operators only. */
+        get: operations["get_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/log/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows the server's log as server-sent events.
+         * @description `line` is sent for each of the newest lines, then `live` once, then `line` for each that is written. If the caller is revoked or expires, the stream ends
+         *     with `closed` (a `ProblemBody`). Operators only.
+         */
+        get: operations["watch_log"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1738,6 +1953,30 @@ export interface components {
             state: components["schemas"]["ComponentState"];
         };
         /**
+         * @description The settings of a server.
+         * @example {
+         *       "errors": [],
+         *       "settings": [
+         *         {
+         *           "name": "audit.bytes_max",
+         *           "source": "default",
+         *           "value": 1073741824
+         *         },
+         *         {
+         *           "name": "audit.days_max",
+         *           "source": "default",
+         *           "value": 400
+         *         }
+         *       ]
+         *     }
+         */
+        ConfigReport: {
+            /** @description What is wrong with the configuration as it is now: this server would refuse to load it. One sentence each. */
+            errors: string[];
+            /** @description Every setting, as it is in use. */
+            settings: components["schemas"]["UsedSetting"][];
+        };
+        /**
          * @description Whether a caller must agree before it can see or use the machine.
          * @enum {string}
          */
@@ -2028,6 +2267,45 @@ export interface components {
             sign_in: components["schemas"]["SignInKind"] | null;
         };
         /**
+         * @description `POST /api/database/check`: what is wrong with the database, and what it contains.
+         * @example {
+         *       "faults": [],
+         *       "not_checked": [],
+         *       "rows_authentic": 37,
+         *       "schema_version": 17,
+         *       "tables": [
+         *         {
+         *           "name": "browsers",
+         *           "rows": 0,
+         *           "sha256": "09ee13360b8acfb324e29b6598231874cb90c5118f7d636432fa88f614554ee0"
+         *         },
+         *         {
+         *           "name": "callers",
+         *           "rows": 5,
+         *           "sha256": "f4e903b68ba2a887d2ee41d1f518cf51653359c31c88de4d48820f8e0fd70a6f"
+         *         }
+         *       ]
+         *     }
+         */
+        DatabaseReport: {
+            /** @description One sentence for each fault. */
+            faults: string[];
+            /** @description What was not checked, and why. */
+            not_checked: string[];
+            /**
+             * Format: int64
+             * @description Rows with a MAC that is valid; `null`: the keys are missing, or the rows have no MACs yet.
+             */
+            rows_authentic: number | null;
+            /**
+             * Format: int32
+             * @description The version of its schema.
+             */
+            schema_version: number;
+            /** @description Its tables. */
+            tables: components["schemas"]["TableDigest"][];
+        };
+        /**
          * @description One file as the tool wrote it.
          * @example {
          *       "content": "e30=",
@@ -2217,6 +2495,24 @@ export interface components {
             /** @description Its sentence. */
             sentence: string;
         };
+        /** @description Request of `POST /api/hosts/{id}/fence`. */
+        FenceRequest: {
+            /** @description The operator has seen that the host is switched off or that its machines have ended. If they run on, a session has two machines. */
+            i_saw_it_dead: boolean;
+        };
+        /**
+         * @description Answer of `POST /api/hosts/{id}/fence`.
+         * @example {
+         *       "sessions": 3
+         *     }
+         */
+        FencedHost: {
+            /**
+             * Format: int64
+             * @description Sessions that wait for another host.
+             */
+            sessions: number;
+        };
         /** @description The situation of a session as its page shows it to a person: no names of the API, of files or of settings. */
         ForPerson: {
             /** @description What the person can do, the recommended action first. */
@@ -2392,6 +2688,118 @@ export interface components {
             memory_total_mib: number | null;
             /** @description Why no session is admitted at the moment, although a machine would be permitted. */
             shortage: string | null;
+        };
+        /**
+         * @description One host of a cluster: one server process with its machines.
+         * @example hst_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
+        HostId: string;
+        /**
+         * @description `POST /api/hosts/invitations`: what a new machine needs to join.
+         * @example {
+         *       "authority": "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a",
+         *       "expires_in_s": 900,
+         *       "invitation": "arj_EXAMPLE"
+         *     }
+         */
+        HostInvitation: {
+            /** @description SHA-256 of the certificate of the cluster's authority, hex. */
+            authority: string;
+            /**
+             * Format: int64
+             * @description How long it is valid, seconds.
+             */
+            expires_in_s: number;
+            /** @description For the standard input of `anteroom host join`, once. */
+            invitation: string;
+        };
+        /**
+         * @description `GET /api/hosts`: the hosts of the cluster.
+         * @example {
+         *       "cluster": "production",
+         *       "hosts": [
+         *         {
+         *           "draining": false,
+         *           "id": "hst_01m8ydhrgt6fq1x2v7c9ek3b5a",
+         *           "incarnation": 1,
+         *           "joined_at": "2026-08-17T09:30:12.000Z",
+         *           "labels": {},
+         *           "machines": 3,
+         *           "machines_max": 8,
+         *           "name": "host-1",
+         *           "peer_url": "https://host-1.internal:7061",
+         *           "sessions": 3,
+         *           "state": "answers",
+         *           "version": "0.1.0"
+         *         }
+         *       ],
+         *       "own": "hst_01m8ydhrgt6fq1x2v7c9ek3b5a"
+         *     }
+         */
+        HostList: {
+            /** @description The name of the cluster; absent: this server is alone. */
+            cluster?: string | null;
+            /** @description In the order of their names. Empty: this server is alone. */
+            hosts: components["schemas"]["HostView"][];
+            own?: components["schemas"]["HostId"] | null;
+        };
+        /**
+         * @description Whether a host works.
+         * @enum {string}
+         */
+        HostState: "answers" | "silent" | "fenced";
+        /** @description A host of the cluster. */
+        HostView: {
+            /** @description Whether it takes no further sessions. */
+            draining: boolean;
+            /** @description Who fenced it last, and when. */
+            fenced?: string | null;
+            /**
+             * Format: date-time
+             * @description Its last heartbeat in the database, RFC 3339; heartbeats in etcd are not there.
+             */
+            heartbeat_at?: string | null;
+            /** @description Its id. */
+            id: components["schemas"]["HostId"];
+            /**
+             * Format: int64
+             * @description How often it has joined after it was fenced: 1 for the first time.
+             */
+            incarnation: number;
+            /**
+             * Format: date-time
+             * @description When its present incarnation joined, RFC 3339.
+             */
+            joined_at: string;
+            /** @description What sessions can ask for. */
+            labels: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description Machines that run; absent: it did not answer.
+             */
+            machines?: number | null;
+            /**
+             * Format: int64
+             * @description Machines that it runs at most; absent: it did not answer.
+             */
+            machines_max?: number | null;
+            /** @description Its name. */
+            name: string;
+            /** @description Where other hosts reach it. */
+            peer_url?: string | null;
+            /**
+             * Format: int64
+             * @description Its active sessions.
+             */
+            sessions: number;
+            /** @description Whether it works. */
+            state: components["schemas"]["HostState"];
+            /** @description The version of its server; absent: it did not answer. */
+            version?: string | null;
+            /** @description Its zone of failure. */
+            zone?: string | null;
         };
         /** @description What the person can do if the page of the sign-in refuses: shown while the tool starts and while it is their turn. */
         IfPageRefuses: {
@@ -2649,6 +3057,11 @@ export interface components {
              */
             viewers: number;
         };
+        /**
+         * @description The level of a log line.
+         * @enum {string}
+         */
+        LogLevel: "error" | "warn" | "info" | "debug" | "trace";
         /**
          * @description Log lines.
          * @example {
@@ -3152,7 +3565,7 @@ export interface components {
          * @description The stable codes of errors and of the reasons for which sessions end. Later versions may have more.
          * @enum {string}
          */
-        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "cluster_contact_lost" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "message_pending" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_commands" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_a_browser" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_account" | "other_person" | "other_user" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_message" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
+        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "cluster_contact_lost" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "host_in_use" | "host_unreachable" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "message_pending" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_commands" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_a_browser" | "not_acceptable" | "not_clustered" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_account" | "other_person" | "other_user" | "owner_moved" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_host" | "unknown_key" | "unknown_machine" | "unknown_message" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
         /** @description An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has. */
         ProblemDetails: components["schemas"]["ProblemBody"] & {
             /** @description `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too. */
@@ -4173,6 +4586,18 @@ export interface components {
             /** @description The user's id, as the backend gave it. */
             user?: string | null;
         };
+        /** @description The rows of a table. */
+        TableDigest: {
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            rows: number;
+            /** @description The digest of all of them, hexadecimal. */
+            sha256: string;
+        };
         /**
          * @description `POST …/ticket`: a single-use ticket for one WebSocket.
          * @example {
@@ -4370,6 +4795,15 @@ export interface components {
          * @enum {string}
          */
         UsePurpose: "exec" | "check" | "logout";
+        /** @description A setting that is in use. */
+        UsedSetting: {
+            /** @description Its full name. */
+            name: string;
+            /** @description Where the value comes from: `default`, the file, the flag or the variable. */
+            source: string;
+            /** @description Its value, without what may be secret; `null`: it is not set. */
+            value: unknown;
+        };
         /**
          * @description The state of a session, or why it ended.
          * @enum {string}
@@ -4968,6 +5402,93 @@ export interface operations {
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    watch_audit_records: {
+        parameters: {
+            query?: {
+                /** @description Only records with a greater number; default: those that are written from now on. */
+                after?: number | null;
+                /** @description Only those of this caller: its id or its name. */
+                actor?: string | null;
+                /** @description Only this action; with a trailing dot all actions that begin so: `credential.`. */
+                action?: string | null;
+                /** @description Only those about this session. */
+                session?: string | null;
+                /** @description Only those from this address. */
+                peer?: string | null;
+                /** @description Only records of this time or later, milliseconds since 1970. */
+                since_ms?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The event stream. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        data: string;
+                        /** @constant */
+                        event: "live";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "record";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "closed";
+                        id?: string;
+                    } | {
+                        /** @description After how long to connect again, milliseconds. */
+                        retry: number;
+                    };
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller has not the scope `audit`. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description There are too many such streams. */
+            429: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };
@@ -7006,6 +7527,53 @@ export interface operations {
             };
         };
     };
+    create_backup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The backup, a .tar.gz */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/gzip": string;
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description Another backup or check is running. */
+            429: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     list_browsers: {
         parameters: {
             query?: never;
@@ -7077,6 +7645,43 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigReport"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
@@ -7413,6 +8018,53 @@ export interface operations {
             };
         };
     };
+    check_database: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is wrong, and what the database contains. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatabaseReport"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description Another backup or check is running. */
+            429: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     list_refused_hosts: {
         parameters: {
             query?: {
@@ -7510,6 +8162,320 @@ export interface operations {
             };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_hosts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The hosts; none: this server is alone. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostList"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    invite_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The invitation, which is not shown again. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostInvitation"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description This server is alone, or the certificates of hosts come from files. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    remove_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The host's id. */
+                id: components["schemas"]["HostId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The host is removed. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such host. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description It holds sessions, or it is the host that answers. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    drain_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The host's id. */
+                id: components["schemas"]["HostId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The host takes no further sessions. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such host. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    fence_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The host's id. */
+                id: components["schemas"]["HostId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FenceRequest"];
+            };
+        };
+        responses: {
+            /** @description The host is fenced. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FencedHost"];
+                };
+            };
+            /** @description `i_saw_it_dead` is not true. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such host. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description It answers, or was fenced already. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    undrain_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The host's id. */
+                id: components["schemas"]["HostId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The host takes sessions. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such host. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
@@ -7750,6 +8716,160 @@ export interface operations {
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_log: {
+        parameters: {
+            query?: {
+                /** @description Lines at most, the newest ones: 0 to 2000; default 200. */
+                lines?: number | null;
+                /** @description Only lines of this level or more severe. */
+                level?: components["schemas"]["LogLevel"] | null;
+                /** @description Only lines of this session and its machines. */
+                session?: components["schemas"]["SessionId"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lines. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLines"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    watch_log: {
+        parameters: {
+            query?: {
+                /** @description Lines at most, the newest ones: 0 to 2000; default 200. */
+                lines?: number | null;
+                /** @description Only lines of this level or more severe. */
+                level?: components["schemas"]["LogLevel"] | null;
+                /** @description Only lines of this session and its machines. */
+                session?: components["schemas"]["SessionId"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The event stream. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        data: string;
+                        /** @constant */
+                        event: "line";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "live";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "closed";
+                        id?: string;
+                    } | {
+                        /** @description After how long to connect again, milliseconds. */
+                        retry: number;
+                    };
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description There are too many such streams. */
+            429: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };

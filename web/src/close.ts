@@ -27,6 +27,12 @@ function desktopRefused(reason: string): string {
   return reason.startsWith("external_password_rejected") ? texts.closed.not_let_in : texts.closed.desktop_refuses;
 }
 
+/** In how many seconds another host takes over, as the server says; `null`: it does not say. */
+export function nextHost_s(reason: string): number | null {
+  const found = /\(in (\d{1,5}) s\)/.exec(reason);
+  return found === null ? null : Number(found[1]);
+}
+
 /**
  * Returns the action for a close event.
  * @param code of the event; 1006: the connection broke without a close frame
@@ -48,6 +54,9 @@ export function closeAction(code: number, reason: string, ticket_renewed: boolea
     case CLOSE_NOT_SHOWN:
       return { kind: "stop", message: texts.closed.not_shown, can_retry: true };
     case 4511:
+      if (reason.startsWith("host_unreachable")) {
+        return { kind: "reconnect", message: texts.closed.host_away(nextHost_s(reason)), fast: true };
+      }
       return { kind: "stop", message: desktopRefused(reason), can_retry: true };
     case 4500:
     case 4504:

@@ -44,13 +44,15 @@ function socketUrl(session: string, target: TicketTarget, query: string): string
 /** The action after a failed ticket request. */
 function ticketErrorAction(error: unknown): CloseAction {
   if (!(error instanceof ApiError)) return closeAction(4500, "", true);
-  const { sentence, code, close_code } = error.problem;
+  const { sentence, detail, code, close_code } = error.problem;
   if (error.status === 0) return { kind: "reconnect", message: sentence, fast: true };
   // 429 is a rate limit: retry later. Its close code 4429 would mean too many viewers.
   if (error.status === 429) return { kind: "reconnect", message: sentence };
   // A further attempt would fail the same way until the operator changes the proxy.
   if (code === "proxy_without_upgrade") return { kind: "stop", message: sentence, can_retry: true };
-  return closeAction(close_code, `${code}: ${sentence}`, true);
+  // The detail says when another host takes over.
+  const reason = code === "host_unreachable" ? (detail ?? sentence) : sentence;
+  return closeAction(close_code, `${code}: ${reason}`, true);
 }
 
 export class TicketedSocket {

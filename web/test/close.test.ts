@@ -45,6 +45,14 @@ test("r25_desktop that refuses for good is shown in its own words, with a button
   for (const action of actions) assert.deepEqual([action.kind, "can_retry" in action && action.can_retry], ["stop", true]);
 });
 
+test("a host that does not answer is tried again, with the time until another one takes over", () => {
+  const reason = "host_unreachable: host h2 silent since 17:01:05Z; another begins at 17:01:20Z (in 12 s) unless it comes back";
+  const action = closeAction(4511, reason, false);
+  assert.equal(action.kind, "reconnect");
+  assert.match(action.message, /12 seconds/);
+  assert.doesNotMatch(closeAction(4511, "host_unreachable: The host…", false).message, /\d/);
+});
+
 test("the back-off doubles, is randomized and has a maximum", () => {
   assert.equal(backoff_ms(0, 0), 200);
   assert.equal(backoff_ms(0, 1), 400);

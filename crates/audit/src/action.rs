@@ -100,6 +100,12 @@ actions! {
     AccessRefused = "access.refused", Counted;
     /// A support bundle was created.
     BundleCreate = "bundle.create", Each;
+    /// A backup was sent to another host: the sealed database and the audit trail. `attempted` is written before, the outcome after it.
+    BackupCreate = "backup.create", BeforeDeed;
+    /// The database was checked at the request of an operator.
+    DatabaseCheck = "database.check", Each;
+    /// The server's log was read through the API.
+    LogRead = "log.read", Counted;
     /// Orphaned resources were listed.
     LeaksList = "leaks.list", Counted;
     /// A reconciliation was requested.
@@ -126,6 +132,16 @@ actions! {
     ServerStart = "server.start", Each;
     /// The configuration was read again; `settings_changed` names the settings that took effect.
     ConfigReload = "config.reload", Each;
+    /// An invitation for a machine that joins the cluster was made.
+    HostInvite = "host.invite", Each;
+    /// A machine got the certificate of a host; `host` is its id.
+    HostJoin = "host.join", Each;
+    /// A host takes no further sessions, or takes them again.
+    HostDrain = "host.drain", Each;
+    /// An operator had the sessions of a dead host taken away.
+    HostFence = "host.fence", Each;
+    /// A host was removed from the cluster.
+    HostRemove = "host.remove", Each;
     /// The server was stopped.
     ServerStop = "server.stop", Each;
     /// The first record of a file; `segment` is the number of the file.

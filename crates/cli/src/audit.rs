@@ -126,13 +126,7 @@ fn parse_since(text: &str) -> Result<u64, String> {
 pub(super) async fn run(config: &Config, client: &ApiClient, command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Tail { filter, follow, lines, json } if client.is_remote() => {
-            anyhow::ensure!(
-                !follow,
-                "--follow reads the files on the server's host: through the API each look would be a record itself"
-            );
-            let records = remote::newest(client, &filter.into(), lines).await?;
-            record(records.iter().try_for_each(record_printer(json)));
-            Ok(ExitCode::SUCCESS)
+            remote::tail(client, filter.into(), follow, lines, record_printer(json)).await
         }
         AuditCommand::Tail { filter, follow, lines, json } => {
             tail(&config.audit_dir(), filter.into(), follow, lines, json).await

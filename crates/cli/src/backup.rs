@@ -1,13 +1,14 @@
-//! `anteroom backup FILE|DIR` and `anteroom restore FILE`: they work on the files of this host.
+//! `anteroom backup FILE|DIR`, also of a server on another host, and `anteroom restore FILE`, which works on the files of this host.
 
-use super::{one_line, print_error_line, print_line, progress::Wait, stop::Stops};
+use super::{client::ApiClient, one_line, print_error_line, print_line, progress::Wait, stop::Stops};
 use anteroom_controller::{
-    backup::{self, BackupRequest, Manifest, RestoreReport},
+    backup::{self, BackupRequest, IncomingBackup, Manifest, RestoreReport},
     config::Config,
     providers::Providers,
 };
 use anteroom_server::StateDir;
 use clap::Args;
+use http::Method;
 use serde_json::json;
 use std::{
     path::{Path, PathBuf},
@@ -19,9 +20,9 @@ pub(super) struct BackupArguments {
     /// The file to make; it must not exist. Or a directory: the file gets a name with the time.
     #[arg(value_name = "FILE|DIR")]
     to: PathBuf,
-    /// Include the key file. Such a backup opens every stored credential.
+    /// Include the key file; only on the server's host. Such a backup opens every stored credential.
     #[arg(long)]
-    with_key: bool,
+    pub(super) with_key: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -41,10 +42,20 @@ pub(super) struct RestoreArguments {
 }
 
 /// While the server runs, or not.
-pub(super) async fn run_backup(config: &Config, arguments: BackupArguments) -> anyhow::Result<ExitCode> {
-    let request = BackupRequest { to: &arguments.to, with_key: arguments.with_key };
+pub(super) async fn run_backup(
+    config: &Config,
+    client: &ApiClient,
+    arguments: BackupArguments,
+) -> anyhow::Result<ExitCode> {
     let wait = Wait::begin("Making a backup…");
-    let made = unless_stopped(backup::create_backup(config, request)).await?;
+    let making = async {
+        if client.is_remote() && !arguments.with_key {
+            return receive(client, &arguments.to).await;
+        }
+        let request = BackupRequest { to: &arguments.to, with_key: arguments.with_key };
+        Ok(backup::create_backup(config, request).await?)
+    };
+    let made = unless_stopped(making).await?;
     drop(wait);
     let made = match made {
         Ok(made) => made,
@@ -67,6 +78,13 @@ pub(super) async fn run_backup(config: &Config, arguments: BackupArguments) -> a
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The backup gets its name when it is complete and its digests were compared.
+async fn receive(client: &ApiClient, to: &Path) -> anyhow::Result<(PathBuf, u64, Manifest)> {
+    let mut incoming = IncomingBackup::begin(to)?;
+    client.download(Method::POST, "/api/backup", |bytes| Ok(incoming.write(bytes)?)).await?;
+    Ok(incoming.finish()?)
 }
 
 /// Only while no server uses the state directory.

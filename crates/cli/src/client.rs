@@ -2,6 +2,8 @@
 //! authenticates the caller, so no token is stored in a file; with one, TCP or TLS and a token (docs/decisions/0030). Each request has a
 //! connection of its own.
 
+mod slow;
+
 use super::{
     connection::{Access, ApiStream, ConnectError},
     output::clean_json,
@@ -165,7 +167,7 @@ impl ApiClient {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let bytes = self.exchange(request(method, path, body)?).await?;
+        let bytes = self.exchange(request(method, path, body)?, RESPONSE_S_MAX).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         parse_json(bytes)
     }
@@ -175,11 +177,11 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::call`].
     pub(crate) async fn fetch_bytes(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
-        self.exchange(request(method, path, None::<&()>)?).await
+        self.exchange(request(method, path, None::<&()>)?, RESPONSE_S_MAX).await
     }
 
     /// Sends the request and returns the body of a 2xx response, within the limits of size and time.
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
+    async fn exchange(&self, request: Request<Full<Bytes>>, s_max: u64) -> Result<Bytes, ClientError> {
         let _wait = Wait::begin("Waiting for the server…");
         let exchanged = async {
             let exchange = self.send(request).await?;
@@ -187,7 +189,7 @@ impl ApiClient {
             let bytes = collect(exchange).await?;
             if status.is_success() { Ok(bytes) } else { Err(api_error(status, &bytes)) }
         };
-        timeout(Duration::from_secs(RESPONSE_S_MAX), exchanged).await.unwrap_or_else(|_| Err(no_response()))
+        timeout(Duration::from_secs(s_max), exchanged).await.unwrap_or_else(|_| Err(no_response(s_max)))
     }
 
     /// Opens a WebSocket and offers these subprotocols (comma-separated).
@@ -207,7 +209,7 @@ impl ApiClient {
                 Err(api_error(response.status(), response.body().as_deref().unwrap_or_default()))
             }
             Ok(Err(error)) => Err(invalid(&error)),
-            Err(_) => Err(no_response()),
+            Err(_) => Err(no_response(RESPONSE_S_MAX)),
         }
     }
 
@@ -312,8 +314,8 @@ fn api_error(status: StatusCode, bytes: &[u8]) -> ClientError {
     parse_json(bytes).map_or_else(|_| invalid(&format_args!("status {status}")), ClientError::Api)
 }
 
-fn no_response() -> ClientError {
-    invalid(&format_args!("no response within {RESPONSE_S_MAX} s"))
+fn no_response(s_max: u64) -> ClientError {
+    invalid(&format_args!("no response within {s_max} s"))
 }
 
 fn invalid(cause: &dyn std::fmt::Display) -> ClientError {

@@ -13,7 +13,7 @@ pub(crate) mod token_file;
 
 pub(crate) use stream::{Access, ApiStream, ConnectError, connect_local};
 
-use crate::client::ApiClient;
+use crate::{client::ApiClient, output::print_error_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::Secret;
 use clap::{ArgMatches, Args, parser::ValueSource};
@@ -118,6 +118,13 @@ impl ServerArguments {
             anyhow::bail!("--token-file needs a server: name it with --server URL");
         }
         Ok(ApiClient::new(access.unwrap_or_else(|| local_access(config))))
+    }
+
+    /// Says that the server that a flag names is not used; `why` completes "it ".
+    pub(crate) fn note_unused(given: GivenOptions, why: &str) {
+        if [given.server, given.profile].contains(&Some(Given::Flag)) {
+            print_error_line(format_args!("anteroom: note: this command uses no server: it {why}"));
+        }
     }
 
     /// Requires that no other server is named than that of this host.

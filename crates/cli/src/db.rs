@@ -1,11 +1,10 @@
 //! `anteroom db check`.
 
-use super::{one_line, print_line, progress::Wait, table::Table};
-use anteroom_controller::{
-    backup::{DatabaseReport, check_database},
-    config::Config,
-};
+use super::{client::ApiClient, one_line, print_line, progress::Wait, table::Table};
+use anteroom_controller::{backup::check_database, config::Config};
+use anteroom_wire::operator_reports::DatabaseReport;
 use clap::Subcommand;
+use http::Method;
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
@@ -19,10 +18,13 @@ pub(super) enum DbCommand {
     },
 }
 
-pub(super) async fn run(config: &Config, command: DbCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, command: DbCommand) -> anyhow::Result<ExitCode> {
     let DbCommand::Check { json } = command;
     let wait = Wait::begin("Checking the database…");
-    let report = check_database(config).await?;
+    let report: DatabaseReport = match client.is_remote() {
+        true => client.call_slow(Method::POST, "/api/database/check").await?,
+        false => check_database(config).await?,
+    };
     drop(wait);
     if json {
         print_line(serde_json::to_string_pretty(&report)?);

@@ -35,7 +35,8 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         arguments: KeysArguments,
     },
-    /// Accept the rows of the database as they are: after a backup of an earlier version was restored, or rows were changed on purpose.
+    /// Accept the rows of the database as they are, on the server's host, with the server stopped: after a backup of an earlier version was
+    /// restored, or rows were changed on purpose.
     AcceptRows(KeysArguments),
 }
 
@@ -50,13 +51,14 @@ pub(super) struct KeysArguments {
 }
 
 impl KeysCommand {
-    /// Whether it changes files, without a server.
-    pub(super) fn is_on_files(&self) -> bool {
+    /// Why it works only on the server's host, if it does: what completes "it ".
+    pub(super) fn host_need(&self) -> Option<&'static str> {
         match self {
             Self::List(arguments) | Self::Rotate(arguments) | Self::Retire { arguments, .. } => {
-                arguments.key_file.is_some()
+                arguments.key_file.as_ref().map(|_| "changes a key file of the server's host")
             }
-            Self::AcceptRows(_) => true,
+            // A server cannot vouch for rows that it refuses, and mostly does not start with them.
+            Self::AcceptRows(_) => Some("accepts the database as it is, which only a look at that file can justify"),
         }
     }
 }

@@ -38,9 +38,9 @@ const ENTRIES_MAX: u32 = 10_000;
 /// Arguments of `anteroom logs`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LogsArguments {
-    /// The session's id. Default: all sessions; only on the server's host.
+    /// The session's id. Default: all sessions.
     session: Option<String>,
-    /// Keep running and print new lines as they are written; only on the server's host.
+    /// Keep running and print new lines as they are written.
     #[arg(long, short)]
     follow: bool,
     /// Print only lines of this level or more severe: `--level warn` prints warnings and errors.
@@ -67,6 +67,19 @@ enum LevelArgument {
     Debug,
     /// All events.
     Trace,
+}
+
+impl LevelArgument {
+    /// Its name in the API.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 impl From<LevelArgument> for Level {

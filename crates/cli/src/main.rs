@@ -17,6 +17,7 @@ mod doctor;
 mod erase;
 mod exec;
 mod helpers;
+mod hosts;
 mod image;
 mod keys;
 mod login;
@@ -27,6 +28,7 @@ mod overrides;
 mod own_options;
 mod package_config;
 mod pages;
+mod place;
 mod progress;
 mod prompt_responder;
 mod providers;
@@ -55,6 +57,7 @@ use anteroom_controller::config::{Config, ConfigSources};
 use anteroom_wire::ProviderId;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{OutputFailure, one_line, print_error_line, print_line};
+use place::Place;
 use std::{
     alloc::System,
     io::Write,
@@ -158,7 +161,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print log lines of one session, or the last lines of all. With --server or a profile: the last 2,000 lines of one session.
+    /// Print log lines of one session, or the last lines of all. Of a server on another host: the last 2,000 lines at most.
     Logs(logs::LogsArguments),
     /// Write a support bundle of a session: all recorded data, without secrets.
     Bundle {
@@ -171,9 +174,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Back up the database and the audit trail to one file, while the server runs.
+    /// Back up the database and the audit trail to one file, while the server runs. From another host: without the key file.
     Backup(backup::BackupArguments),
-    /// Restore a backup into a new state directory, while no server runs.
+    /// Restore a backup into a new state directory on this host, while no server runs.
     Restore(backup::RestoreArguments),
     /// Check the database.
     #[command(subcommand)]
@@ -204,6 +207,9 @@ enum Command {
     Providers(providers::ProvidersCommand),
     /// Delete everything that is stored about a user.
     Erase(erase::EraseArguments),
+    /// List the hosts of the cluster, let machines join, drain, remove and fence hosts.
+    #[command(subcommand)]
+    Host(hosts::HostCommand),
     /// List, rotate and retire the keys that wrap stored credentials.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -312,15 +318,22 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     }
     let sources =
         ConfigSources { file: package_config::config_file(&arguments), overrides: overrides::given(&arguments)? };
-    if let Some(why) = arguments.command.host_need() {
-        arguments.server.require_this_host(given, why)?;
+    let place = arguments.command.place();
+    match place {
+        Place::AnyServer => {}
+        Place::NoServer(why) => ServerArguments::note_unused(given, why),
+        Place::ServersHost(why) => arguments.server.require_this_host(given, why)?,
     }
     // These two read it themselves.
     if let Command::Serve { demo, .. } = arguments.command {
         return serve::run(sources, demo).await;
     }
     if let Command::Config(command) = &arguments.command {
-        return config_command::run(&sources, command);
+        let client = match place {
+            Place::AnyServer => Some(arguments.server.open(&Config::default(), given)?),
+            Place::NoServer(_) | Place::ServersHost(_) => None,
+        };
+        return config_command::run(sources, client.filter(ApiClient::is_remote).as_ref(), command).await;
     }
     let config = overrides::read_for_command(&sources);
     if let (Err(_), Command::Providers(command)) = (&config, &arguments.command) {
@@ -331,7 +344,7 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
         // They use the terminal themselves.
         progress::hide_waits();
     }
-    if arguments.command.host_need().is_some() {
+    if place != Place::AnyServer {
         return run_on_this_host(config, arguments.command).await;
     }
     if let Command::Auth(command) = arguments.command {
@@ -340,33 +353,7 @@ async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCo
     run_with_server(&config, &arguments.server.open(&config, given)?, arguments.command).await
 }
 
-impl Command {
-    /// Why the command works only on the server's host, if it does: what completes "it ".
-    fn host_need(&self) -> Option<&'static str> {
-        use audit::AuditCommand::Verify;
-        use providers::ProvidersCommand::{Check, Outdated, Test};
-        let needs = [
-            (matches!(self, Self::Serve { .. }), "is the server"),
-            (matches!(self, Self::Config(_)), "reads the configuration of the host on which it runs"),
-            (matches!(self, Self::Doctor { leaks: false, .. }), "checks the host on which it runs"),
-            (matches!(self, Self::Image(_)), "works on the images in this host's cache directory"),
-            (
-                matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Db(_)),
-                "reads and writes files of the server's host",
-            ),
-            (matches!(self, Self::Bench(_)), "measures the host on which it runs"),
-            (
-                matches!(self, Self::Providers(Check { .. } | Test(_) | Outdated { .. })),
-                "reads descriptors and the image on this host",
-            ),
-            (matches!(self, Self::Keys(command) if command.is_on_files()), "changes files of the server's host"),
-            (matches!(self, Self::Audit(Verify { dir: Some(_), .. })), "reads files of this host"),
-        ];
-        needs.into_iter().find_map(|(is_needed, why)| is_needed.then_some(why))
-    }
-}
-
-/// Runs a command that does not work with a server on another host.
+/// Runs a command that uses no server, or only that of this host.
 async fn run_on_this_host(config: Config, command: Command) -> anyhow::Result<ExitCode> {
     let client = ApiClient::new(local_access(&config));
     if let Command::Bench(command) = command {
@@ -374,12 +361,6 @@ async fn run_on_this_host(config: Config, command: Command) -> anyhow::Result<Ex
     }
     if let Command::Image(command) = command {
         return image::run(&config, command).await;
-    }
-    if let Command::Backup(arguments) = command {
-        return backup::run_backup(&config, arguments).await;
-    }
-    if let Command::Db(command) = command {
-        return db::run(&config, command).await;
     }
     if let Command::Restore(arguments) = command {
         return backup::run_restore(&config, arguments).await;
@@ -409,21 +390,22 @@ async fn run_with_server(config: &Config, client: &ApiClient, command: Command) 
         Command::Helpers(command) => helpers::run(client, command).await,
         Command::Diagnose { session, json } => diagnose::run(client, &session, json).await,
         Command::Logs(arguments) => logs::run(config, client, arguments).await,
+        Command::Backup(arguments) => backup::run_backup(config, client, arguments).await,
+        Command::Db(command) => db::run(config, client, command).await,
         Command::Bundle { session, out, json } => bundle::run(client, &session, out.as_deref(), json).await,
         Command::Reconcile { dry_run, json } => reconcile::run(client, dry_run, json).await,
         Command::Audit(command) => audit::run(config, client, command).await,
         Command::LoginLink { json } => sessions::login_link(client, json).await,
         Command::Providers(command) => providers::run(config, client, command).await,
         Command::Erase(arguments) => erase::run(client, arguments).await,
+        Command::Host(command) => hosts::run(config, client, command).await,
         Command::Keys(command) => keys::run(config, client, command).await,
         Command::Token(command) => token::run(config, client, command).await,
         Command::Webhook(command) => webhook::run(client, command).await,
         Command::Serve { .. }
         | Command::Config(_)
         | Command::Image(_)
-        | Command::Backup(_)
         | Command::Restore(_)
-        | Command::Db(_)
         | Command::Bench(_)
         | Command::Auth(_)
         | Command::Completions { .. }

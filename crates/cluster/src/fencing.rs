@@ -9,7 +9,7 @@
 //! database after the first look is found by the fence itself. What it wrote to etcd before the read is found by the read; what it writes
 //! to etcd later cannot extend a deadline that was not extended in the database. With etcd read first, both could be missed.
 //!
-//! The fence compares the number of heartbeats in the database with that of the first look. Their age alone is not enough: whoever fences
+//! The fence compares the number of heartbeats in the database with that of the first look. Their age alone is not enough: the host that fences
 //! may be paused before it does, for so long that a host that began again in the database and then wrote to etcd seems to be silent.
 
 use crate::{ClusterTimes, Suspect};

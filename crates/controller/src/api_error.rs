@@ -90,7 +90,8 @@ impl From<StoreError> for ApiError {
             (StoreError::TamperedRow { table: "sessions", .. }, _) => Problem::Ended(EndReason::SessionTampered),
             (StoreError::TamperedRow { .. }, _) => Problem::CallerTampered,
             // Another host is about to go on with the session.
-            (StoreError::NotHolder(_), _) | (_, StoreErrorKind::Unavailable) => Problem::DatabaseUnavailable,
+            (StoreError::NotHolder(_), _) => Problem::ClusterContactLost,
+            (_, StoreErrorKind::Unavailable) => Problem::DatabaseUnavailable,
             (_, StoreErrorKind::Conflict | StoreErrorKind::Corrupt) => Problem::Internal,
         };
         Self::from(problem).with_source(error)

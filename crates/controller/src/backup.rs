@@ -14,14 +14,18 @@ mod check;
 mod create;
 mod error;
 mod manifest;
+mod receive;
 mod restore;
+mod send;
 mod work_dir;
 
-pub use check::{DatabaseReport, check_database};
+pub use check::check_database;
 pub use create::{BackupRequest, create_backup};
 pub use error::BackupError;
-pub use manifest::{FORMAT, FileDigest, Manifest, TableDigest};
+pub use manifest::{FORMAT, FileDigest, Manifest};
+pub use receive::IncomingBackup;
 pub use restore::{RestoreReport, restore_backup};
+pub use send::{OpenBackup, open_new_backup};
 
 use crate::config::Config;
 use anteroom_vault::{KeyId, KeyRing};

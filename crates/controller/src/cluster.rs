@@ -19,8 +19,10 @@ pub mod membership;
 mod registers;
 pub mod report;
 mod run;
+mod sent_sessions;
 
 pub use error::JoinError;
+pub use host_file::read_or_create_host_id;
 pub use join::{HostProfile, join};
 pub use membership::{Cluster, ObservedHost, PEER_PROTOCOL};
 pub use run::run_cluster;

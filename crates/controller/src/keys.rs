@@ -18,7 +18,7 @@ pub use binding::binding_of;
 pub use row_macs::{accept_rows, record_tampered_row};
 pub use source::key_source;
 
-use crate::{api_error::ApiError, api_error::chain, config::Config, unix_time};
+use crate::{api_error::ApiError, api_error::chain, cluster_authority, config::Config, unix_time};
 use anteroom_store::{RetireOutcome, SealedCredential, Store, StoreError};
 use anteroom_vault::{KeyError, SealError};
 use anteroom_wire::{
@@ -242,6 +242,13 @@ impl KeyRotation {
                         }
                     }
                 }
+            }
+        }
+        match cluster_authority::rewrap(&self.store, &self.ring).await? {
+            Ok(is_rewrapped) => rewrapped += u64::from(is_rewrapped),
+            Err(error) => {
+                failed += 1;
+                tracing::error!(outcome = "not_rewrapped", %error, "the key of the cluster's authority was not rewrapped");
             }
         }
         self.records_failed.store(failed, Relaxed);

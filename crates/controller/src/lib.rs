@@ -17,6 +17,8 @@ pub mod backup;
 pub mod bundle;
 pub mod caller;
 pub mod cluster;
+pub mod cluster_authority;
+pub mod cluster_hosts;
 pub mod config;
 pub mod config_files;
 pub mod credentials;

@@ -34,6 +34,7 @@ pub mod keep_open;
 pub mod lifecycle;
 #[cfg(test)]
 mod person_texts;
+mod placement;
 pub mod queue;
 pub mod reach_desktop;
 pub mod reconcile;

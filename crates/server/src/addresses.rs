@@ -115,6 +115,11 @@ impl Addresses {
         is_base || is_local_name || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// The origin of this server's pages.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
     /// Whether `origin` is the one of this server's pages.
     pub fn is_own_origin(&self, origin: &[u8]) -> bool {
         origin == self.0.origin.as_bytes()

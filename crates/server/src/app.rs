@@ -3,19 +3,24 @@
 use crate::{
     auth::Auth,
     http::{
-        event_streams::{EventStreams, SessionListStreams},
+        event_streams::{EventStreams, FileStreams, SessionListStreams},
         health::PublicHealth,
         http_metrics::HttpMetrics,
+        maintenance::Maintenance,
         rates::Rates,
         request_body::BodyBudgets,
     },
     peer::TrustedProxies,
+    peers::Peers,
 };
-use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
+use anteroom_controller::{
+    config::ConfigSources,
+    session::{context::SessionContext, server_context::ServerContext},
+};
 use axum::{Router, extract::FromRef};
 use std::{
     ops::Deref,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 /// The assembled server. Cheap to clone; dereferences to its parts.
@@ -36,12 +41,20 @@ pub struct AppParts {
     pub event_streams: EventStreams,
     /// The open event streams of all sessions.
     pub session_list_streams: SessionListStreams,
+    /// The open event streams of the log and the audit trail.
+    pub file_streams: FileStreams,
+    /// The place for a backup or a check of the database.
+    pub maintenance: Maintenance,
+    /// From where the configuration was read; not set: from nowhere.
+    pub config_sources: OnceLock<ConfigSources>,
     /// The health report of clients without a caller.
     pub public_health: PublicHealth,
     /// How long requests take.
     pub http_metrics: HttpMetrics,
     /// The rates of requests.
     pub rates: Rates,
+    /// The channel to the other hosts of the cluster; empty: this host is alone, or has no certificate yet.
+    pub(crate) peers: OnceLock<Arc<Peers>>,
     /// The pages of the demo's identity provider; `None`: this server runs without it.
     pub demo_pages: Option<Router>,
 }
@@ -55,10 +68,14 @@ impl App {
             body_budgets: BodyBudgets::default(),
             event_streams: EventStreams::default(),
             session_list_streams: SessionListStreams::default(),
+            file_streams: FileStreams::default(),
+            maintenance: Maintenance::default(),
+            config_sources: OnceLock::new(),
             public_health: PublicHealth::default(),
             http_metrics: HttpMetrics::default(),
             rates: Rates::new(server_context.limits.rates.clone()),
             server_context,
+            peers: OnceLock::new(),
             demo_pages,
         }))
     }
@@ -121,5 +138,17 @@ impl FromRef<App> for Auth {
 impl FromRef<App> for HttpMetrics {
     fn from_ref(app: &App) -> Self {
         app.http_metrics.clone()
+    }
+}
+
+impl FromRef<App> for FileStreams {
+    fn from_ref(app: &App) -> Self {
+        app.file_streams.clone()
+    }
+}
+
+impl FromRef<App> for Maintenance {
+    fn from_ref(app: &App) -> Self {
+        app.maintenance.clone()
     }
 }

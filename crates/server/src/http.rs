@@ -10,6 +10,7 @@ mod allowed_methods;
 mod audit;
 mod browsers;
 mod bundle;
+mod config_report;
 mod consent;
 mod controller_service;
 mod credential_uses;
@@ -27,6 +28,7 @@ mod exec_socket;
 mod extract;
 pub(crate) mod health;
 mod helpers;
+mod hosts;
 pub(crate) mod http_metrics;
 mod invitations;
 mod keys;
@@ -37,6 +39,7 @@ mod leaks;
 mod limits_document;
 mod login;
 mod machines;
+pub(crate) mod maintenance;
 mod metrics;
 mod observe_input;
 mod oidc;
@@ -49,7 +52,9 @@ pub(crate) mod rates;
 mod reconcile;
 mod record_request;
 pub(crate) mod request_body;
+mod route;
 pub mod routes;
+mod server_log;
 mod session;
 mod session_hosts;
 mod session_links;
@@ -65,10 +70,11 @@ pub(crate) mod viewer_sockets;
 mod webhook;
 
 pub use controller_service::controller_service;
-pub use event_streams::{EventStreams, SessionListStreams};
+pub use event_streams::{EventStreams, FileStreams, SessionListStreams};
 pub use health::PublicHealth;
 pub use http_metrics::HttpMetrics;
 pub use login::LoginLink;
+pub use maintenance::Maintenance;
 pub use rates::Rates;
 pub use request_body::BodyBudgets;
 
@@ -249,7 +255,6 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session::restart_session))
         .routes(routes!(session::list_session_credentials))
         .routes(routes!(diagnosis::get_diagnosis))
-        .routes(routes!(bundle::create_bundle))
         .routes(routes!(session_list::list_sessions))
         .routes(routes!(session_list::watch_sessions))
         .routes(routes!(consent::get_consent, consent::give_consent))
@@ -284,6 +289,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::rotate_keys))
         .routes(routes!(keys::retire_key))
         .routes(routes!(audit::list_audit_records))
+        .routes(routes!(audit::watch_audit_records))
         .routes(routes!(audit::verify_audit_trail))
 }
 
@@ -364,7 +370,12 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
     }
     let limits = &app.limits.http;
     let (request, held) = limit_body(request, limits, app.body_budgets.of(owner, limits));
-    let response = next.run(request).await;
+    let pattern = request.extensions().get::<MatchedPath>().cloned();
+    let pattern = pattern.as_ref().map(MatchedPath::as_str);
+    let response = match route::route(app, peer, session.as_ref(), pattern, request).await {
+        route::Routed::Here(request) => next.run(request).await,
+        route::Routed::Answered(response) => response,
+    };
     drop(held);
     response
 }

@@ -18,6 +18,8 @@ pub mod fuzzing;
 pub mod http;
 mod listener;
 pub mod peer;
+mod peer_server;
+mod peers;
 mod process_protection;
 mod reload;
 mod server;
@@ -25,6 +27,7 @@ mod service_manager;
 mod state_dir;
 
 pub use anteroom_demo::identity_provider::DEMO_HOST;
+pub use peers::{JoinedCluster, join_cluster};
 pub use process_protection::protect_process;
 pub use server::{MachineEnvironment, Server, create_operator_login_link, start_server};
 pub use service_manager::{output_is_kept, report_start};

@@ -13,6 +13,7 @@ use crate::{
     http,
     listener::{Listeners, TcpServer, serve_redirects},
     peer::{OperatorSocket, Peer},
+    peer_server,
     reload::reload_on_signal,
     service_manager,
     state_dir::StateDir,
@@ -122,14 +123,12 @@ pub async fn start_server(
     let address = listeners.main.local_addr()?;
     let addresses = Addresses::new(config.public_url.as_deref(), address, &open_local_name(&state.path)?)?;
     let oidc = Oidc::open(&config, &limits.oidc, addresses.base_url())?;
-    let demo = CancellationToken::new();
-    let serving = TaskTracker::new();
+    let (demo, serving) = (CancellationToken::new(), TaskTracker::new());
     let demo_pages = match with_demo {
         true => Some(demo::start(&serving, &demo, &mut overrides, &mut providers, addresses.base_url()).await?),
         false => None,
     };
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let handle = Arc::new(OnceLock::new());
+    let (tasks, stop, handle) = (TaskTracker::new(), CancellationToken::new(), Arc::new(OnceLock::new()));
     let machines = Machines::open(
         machine_settings(&config, &limits, state, &environment, &database.cluster),
         environment.spec_source,
@@ -159,7 +158,7 @@ pub async fn start_server(
     let _ = handle.set(app.downgrade());
     let heartbeats = act_in_cluster(&app).await?;
     start_jobs(&app).await?;
-    serve(&app, &serving, listeners, &state.path)?;
+    serve(&app, &serving, listeners, &state.path).await?;
     service_manager::report_ready(&app);
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated(), "server started");
     Ok(Server { app, address, serving, demo, heartbeats })
@@ -168,6 +167,7 @@ pub async fn start_server(
 impl Server {
     /// Reads the configuration again for each of these signals, until the server stops.
     pub fn reload_on(&self, hangup: Signal, sources: ConfigSources) {
+        let _ = self.app.config_sources.set(sources.clone());
         self.app.tasks.spawn(reload_on_signal(self.app.clone(), sources, hangup));
     }
 
@@ -363,10 +363,11 @@ async fn open_store(config: &Config, limits: &ServerLimits, observer: Arc<dyn Wr
     Ok(store)
 }
 
-fn serve(app: &App, serving: &TaskTracker, listeners: Listeners, state_dir: &Path) -> anyhow::Result<()> {
+async fn serve(app: &App, serving: &TaskTracker, listeners: Listeners, state_dir: &Path) -> anyhow::Result<()> {
     let Listeners { main: tcp, redirect, certificate } = listeners;
     let unix = OperatorSocket { listener: listen_locally(state_dir)?, machines: app.machines.clone() };
     let router = http::router(app);
+    peer_server::start(app, router.clone(), serving, state_dir).await?;
     serving.spawn(TcpServer::new(app, router.clone(), serving.clone())?.serve(tcp));
     if let Some(listener) = redirect {
         let base_url = app.auth.addresses.base_url().into();

@@ -58,10 +58,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
     pub async fn list_keys_in_use(&self) -> Result<Vec<KeyId>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT key_id FROM credentials WHERE sealed IS NOT NULL ORDER BY key_id")
-            .fetch_all(self.read_pool())
-            .await
-            .map_err(query_error("list the keys in use"))?;
+        let text = "SELECT key_id FROM credentials WHERE sealed IS NOT NULL UNION SELECT key_id FROM cluster_authority ORDER BY key_id";
+        let rows = sqlx::query(text).fetch_all(self.read_pool()).await.map_err(query_error("list the keys in use"))?;
         rows.iter().map(|row| RowReader::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
     }
 
@@ -141,12 +139,14 @@ impl Store {
     pub async fn retire_key(&self, key: KeyId, fingerprint: &str) -> Result<RetireOutcome, StoreError> {
         const OPERATION: &str = "retire a key";
         let mut transaction = self.begin_write(WriteKind::RetireKey, OPERATION).await?;
-        let records: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL")
-                .bind(i64::from(key.0))
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(query_error(OPERATION))?;
+        let records: i64 = sqlx::query_scalar(
+            "SELECT (SELECT COUNT(*) FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL) \
+                 + (SELECT COUNT(*) FROM cluster_authority WHERE key_id = $1)",
+        )
+        .bind(i64::from(key.0))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(query_error(OPERATION))?;
         let records = records.unsigned_abs() + count_rows_of_key(&mut transaction, key).await?;
         if records > 0 {
             transaction.finish_unchanged();

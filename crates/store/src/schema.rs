@@ -76,10 +76,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/0018_hosts.sqlite.sql"),
         postgres: include_str!("../migrations/0018_hosts.postgres.sql"),
     },
+    Migration { tables: include_str!("../migrations/0019_cluster_authority.sql"), sqlite: "", postgres: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 18;
+pub const SCHEMA_VERSION: u32 = 19;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

@@ -79,6 +79,10 @@ text_enum! {
         Erase = "erase",
         /// A key is retired.
         RetireKey = "retire_key",
+        /// The authority of the cluster's certificates is stored.
+        ClusterAuthority = "cluster_authority",
+        /// An invitation of a host is used.
+        HostInvitation = "host_invitation",
         /// The head of the audit trail is stored.
         AuditHead = "audit_head",
         /// A host joins the cluster.

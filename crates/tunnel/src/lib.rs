@@ -176,11 +176,24 @@ pub fn reject_websocket(
     tasks: &TaskTracker,
     problem: Problem,
 ) -> Response {
+    let reason = format!("{}: {}", problem.code(), problem.sentence());
+    reject_websocket_because(upgrade, settings, tasks, problem.close_code(), &reason)
+}
+
+/// The same, with this close code and reason, of which at most 123 bytes are sent.
+pub fn reject_websocket_because(
+    upgrade: WebSocketUpgrade,
+    settings: &TunnelSettings,
+    tasks: &TaskTracker,
+    code: u16,
+    reason: &str,
+) -> Response {
     let close_max = Duration::from_millis(settings.close_handshake_ms_max);
     let settings = TunnelSettings { message_bytes_max: REJECTED_MESSAGE_BYTES_MAX / 4, ..settings.clone() };
+    let frame = frame(code, reason);
     accept_websocket(upgrade, &settings, tasks, move |socket| async move {
         let (mut sink, mut source) = socket.split();
-        let handshake = close_handshake(&mut sink, &mut source, Some(problem_close_frame(problem)));
+        let handshake = close_handshake(&mut sink, &mut source, Some(frame));
         // A viewer that does not answer the close frame in time is disconnected.
         let _ = tokio::time::timeout(close_max, handshake).await;
     })

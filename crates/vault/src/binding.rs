@@ -64,8 +64,8 @@ impl Binding<'_> {
     }
 }
 
-fn append_part(bytes: &mut Vec<u8>, part: &[u8]) {
-    // Ids are at most 44 bytes long, user ids at most 800.
+pub(crate) fn append_part(bytes: &mut Vec<u8>, part: &[u8]) {
+    // Ids are at most 44 bytes long, user ids at most 800, certificates a few KiB.
     bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(part);
 }

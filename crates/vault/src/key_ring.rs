@@ -1,5 +1,6 @@
 //! The key ring: seals, unseals and rewraps records.
 
+mod authority;
 mod derive;
 mod row_mac;
 
@@ -238,13 +239,18 @@ impl KeyRing {
     /// # Errors
     /// When there are no random bytes, or the plaintext is too large.
     pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<SealedBytes, SealError> {
+        self.seal_bound(&binding.to_bytes(Layout::V2), plaintext)
+    }
+
+    /// `bound`: the associated data.
+    fn seal_bound(&self, bound: &[u8], plaintext: &[u8]) -> Result<SealedBytes, SealError> {
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(data_key.as_mut_slice()).map_err(|_| SealError::NoRandomness)?;
         let content_nonce = nonce()?;
         let content = cipher(&*data_key)?
-            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes(Layout::V2) })
+            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: bound })
             .map_err(|_| SealError::TooLarge)?;
-        let sealed = self.wrap(Layout::V2, &data_key, &binding.to_digest(Layout::V2), content_nonce, &content);
+        let sealed = self.wrap(Layout::V2, &data_key, &Sha256::digest(bound), content_nonce, &content);
         wipe_stack();
         sealed
     }
@@ -259,8 +265,12 @@ impl KeyRing {
     /// # Errors
     /// When the key is not in the ring, the record belongs to another binding, or its authentication fails.
     pub fn unseal(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<LockedBytes, SealError> {
-        let (parts, layout) = (sealed.split_parts(), sealed.layout());
-        if parts.binding_digest != binding.to_digest(layout) {
+        self.unseal_bound(&binding.to_bytes(sealed.layout()), sealed)
+    }
+
+    fn unseal_bound(&self, bound: &[u8], sealed: &SealedBytes) -> Result<LockedBytes, SealError> {
+        let parts = sealed.split_parts();
+        if parts.binding_digest != Sha256::digest(bound).as_slice() {
             return Err(SealError::WrongBinding);
         }
         let data_key = self.unwrap_key(sealed)?;
@@ -270,7 +280,7 @@ impl KeyRing {
         cipher(&*data_key)?
             .decrypt_inout_detached(
                 &XNonce::from(parts.content_nonce),
-                &binding.to_bytes(layout),
+                bound,
                 (&mut *plaintext).into(),
                 &Tag::from(*tag),
             )

@@ -17,6 +17,7 @@ pub mod end_reason;
 mod error_chain;
 pub mod exec;
 pub mod guest_text;
+pub mod hosts;
 pub mod id;
 pub mod json_fault;
 pub mod operator_reports;

@@ -1,4 +1,4 @@
-//! Reports for operators: leaks, reconciliation, keys, webhook delivery.
+//! Reports for operators: leaks, reconciliation, keys, the database, webhook delivery.
 
 use crate::{CallerId, CredentialId, MachineId, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,35 @@ impl LeakReport {
     pub fn orphans(&self) -> impl Iterator<Item = &Orphan> {
         self.rows.iter().flat_map(|row| &row.orphans)
     }
+}
+
+/// `POST /api/database/check`: what is wrong with the database, and what it contains.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct DatabaseReport {
+    /// The version of its schema.
+    pub schema_version: u32,
+    /// Its tables.
+    pub tables: Vec<TableDigest>,
+    /// Rows with a MAC that is valid; `null`: the keys are missing, or the rows have no MACs yet.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub rows_authentic: Option<u64>,
+    /// One sentence for each fault.
+    pub faults: Vec<String>,
+    /// What was not checked, and why.
+    pub not_checked: Vec<String>,
+}
+
+/// The rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct TableDigest {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub rows: u64,
+    /// The digest of all of them, hexadecimal.
+    pub sha256: String,
 }
 
 /// `POST /api/reconcile`: what a reconciliation did, or with `dry_run` would do.

@@ -225,6 +225,16 @@ problems! {
     DiskLow = "disk_low", 503, 4503, "This host's disk is nearly full.", "Free disk space below the state directory; `anteroom doctor --leaks` lists orphaned files.", "No computer is free at the moment. Please try again later.";
     /// This host has lost contact with its cluster.
     ClusterContactLost = "cluster_contact_lost", 503, 4503, "This host has lost contact with its cluster, so it does nothing for its sessions.", "Try again in a moment: it goes on when it has contact again, or another host takes its sessions over.", "The connection was cut off for a moment. Please wait: it goes on by itself.";
+    /// The host of the cluster that holds the session does not answer.
+    HostUnreachable = "host_unreachable", 503, 4511, "The host of this session does not answer.", "Wait: the detail says when another host takes over; `anteroom host list` shows the hosts.", "The computer that runs this does not answer at the moment. This page goes on by itself: please wait.";
+    /// A request that another host passed on for a session that this one does not hold.
+    OwnerMoved = "owner_moved", 421, 4409, "Another host of the cluster holds this session.", "Try again: the session moves to another host.", "It is not ready yet. Please try again in a moment.";
+    /// No such host of the cluster.
+    UnknownHost = "unknown_host", 404, 4404, "The cluster has no such host.", "`anteroom host list` shows the hosts.", "This did not work. Please tell the people who run this page.";
+    /// A host that cannot be removed or fenced now.
+    HostInUse = "host_in_use", 409, 4409, "The host still has sessions, or may still be running.", "Drain it first (`anteroom host drain`), and wait until its sessions have ended; the detail says more.", "This did not work. Please tell the people who run this page.";
+    /// A server that is alone.
+    NotClustered = "not_clustered", 409, 4409, "This server is not one of several hosts.", "Configure the section [cluster] (docs/cluster.md).", "This did not work. Please tell the people who run this page.";
     /// The server is stopping.
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.", "This page restarts at the moment. Please try again in a moment.";
     /// The machine was replaced.

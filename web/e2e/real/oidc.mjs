@@ -5,6 +5,7 @@
 // It reads one command as a line of JSON, does it in a browser, and prints what the page shows as a line of JSON:
 //
 //   {"do":"sign-in","person":NAME}   from the start page, as this person on the provider's page ("Deny": denies access)
+//   {"do":"sign-in-elsewhere","person":NAME}   the same in a new profile, which neither server knows yet
 //   {"do":"replay"}                  opens the address again that the provider sent the browser to last
 //   {"do":"start"}                   starts a session of the provider "scripted" and returns to the start page
 //   {"do":"sign-out"}                signs out, then at the provider
@@ -23,18 +24,28 @@ const PROBLEM = "[data-problem]";
 
 const directory = await resultsDirectory("oidc");
 const browser = await launch();
-const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
-const page = await context.newPage();
-page.setDefaultTimeout(60_000);
 /** @type {string[]} */
 const page_errors = [];
-page.on("pageerror", (error) => page_errors.push(error.message));
 /** The address with the code, as the provider's redirect has it. */
 let answer_url = "";
-page.on("response", (response) => {
-  const location = response.headers()["location"];
-  if (location?.includes("/sign-in/callback") === true) answer_url = location;
-});
+let context = await newProfile();
+let page = await newPage();
+
+/** A profile of the browser: cookies and storage of its own. */
+function newProfile() {
+  return browser.newContext({ viewport: { width: 1200, height: 800 } });
+}
+
+async function newPage() {
+  const opened = await context.newPage();
+  opened.setDefaultTimeout(60_000);
+  opened.on("pageerror", (error) => page_errors.push(error.message));
+  opened.on("response", (response) => {
+    const location = response.headers()["location"];
+    if (location?.includes("/sign-in/callback") === true) answer_url = location;
+  });
+  return opened;
+}
 
 let shots = 0;
 /** Takes a screenshot and describes what the page shows. @param {string} name */
@@ -61,6 +72,14 @@ async function signIn(person) {
   const seen = await observe(`sign-in-${person.toLowerCase().replace(/ /g, "-")}`);
   if (seen.problem !== null) return { ...seen, caller: null, sessions: 0 };
   return { ...seen, caller: await getAsPage(page, "/api/me"), sessions: await countSessions() };
+}
+
+/** @param {string} person */
+async function signInElsewhere(person) {
+  await context.close();
+  context = await newProfile();
+  page = await newPage();
+  return signIn(person);
 }
 
 async function countSessions() {
@@ -104,7 +123,13 @@ async function signOut() {
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   /** @type {Record<string, () => Promise<unknown>>} */
-  const commands = { "sign-in": () => signIn(command.person), replay, start, "sign-out": signOut };
+  const commands = {
+    "sign-in": () => signIn(command.person),
+    "sign-in-elsewhere": () => signInElsewhere(command.person),
+    replay,
+    start,
+    "sign-out": signOut,
+  };
   const run = commands[command.do];
   if (run === undefined) throw new Error(`unknown command ${line}`);
   process.stdout.write(`${JSON.stringify(await run())}\n`);

@@ -107,6 +107,7 @@ export const adminApi = {
   revokeToken: (id: string) => request("POST", `/api/tokens/${encodeURIComponent(id)}/revoke`, { end_sessions: false }),
   audit: (query: AuditQuery) => requestJson<"AuditPage">("GET", withQuery("/api/audit", { ...query, limit: 100 })),
   verifyAudit: () => requestJson<"AuditVerification">("GET", "/api/audit/verification"),
+  hosts: () => requestJson<"HostList">("GET", "/api/hosts"),
   machines: () => requestJson<"MachineList">("GET", "/api/machines"),
   webhook: () => requestJson<"WebhookReport">("GET", "/api/webhook"),
 };

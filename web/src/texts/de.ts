@@ -77,6 +77,10 @@ const texts: Texts = {
     not_ready: "Ein Rechner wird vorbereitet…",
     no_answer: "Der Remote-Browser antwortet noch nicht.",
     lost: "Verbindung verloren.",
+    host_away: (next_s: number | null) =>
+      next_s === null
+        ? "Der Rechner, auf dem dies läuft, antwortet nicht. Bitte warten Sie."
+        : `Der Rechner, auf dem dies läuft, antwortet nicht. In ${unit(next_s, "second")} beginnt ein anderer, falls er nicht zurückkommt.`,
     fault: "Hier ist ein Fehler aufgetreten.",
     signed_out: "Sie sind nicht angemeldet, oder der Link ist abgelaufen.",
     ended: "Dies ist beendet.",

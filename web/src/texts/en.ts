@@ -76,6 +76,11 @@ export const en = {
     not_ready: "Getting a computer ready…",
     no_answer: "The remote browser does not answer yet.",
     lost: "Connection lost.",
+    /** The computer that runs the machine does not answer. `next_s`: when another one takes over. */
+    host_away: (next_s: number | null) =>
+      next_s === null
+        ? "The computer that runs this does not answer. Please wait."
+        : `The computer that runs this does not answer. Another one begins in ${unit(next_s, "second")}, unless it comes back.`,
     fault: "Something went wrong here.",
     signed_out: "You are not signed in, or the link has expired.",
     ended: "This has ended.",

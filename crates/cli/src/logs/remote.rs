@@ -1,45 +1,57 @@
-//! The log lines of a session from a server on another host.
+//! The log lines of a server on another host.
 
 use super::{LogsArguments, as_text};
 use crate::{client::ApiClient, output::record};
-use anteroom_controller::log::read::{Level, LogFilter};
-use anteroom_wire::{SessionId, guest_text::escape_json};
-use anyhow::Context;
+use anteroom_wire::{ProblemBody, SessionId, guest_text::escape_json};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
 };
+use url::form_urlencoded::Serializer;
 
-/// Lines of one request at most.
+/// Lines that exist already, at most.
 const LINES_MAX: usize = 2_000;
 
-/// What `GET …/log` returns.
+/// What `GET /api/log` returns.
 #[derive(Debug, Deserialize)]
 struct LogLines {
     lines: Vec<Value>,
 }
 
 pub(super) async fn run(client: &ApiClient, arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
-    let session = arguments
-        .session
-        .as_deref()
-        .context("name a session: the log of all sessions is a file on the server's host; run `anteroom logs` there")?;
-    anyhow::ensure!(!arguments.follow, "--follow reads the file on the server's host: run `anteroom logs` there");
-    let id: SessionId = session.parse()?;
-    let path = format!("/api/auth/session/{id}/log?lines={LINES_MAX}");
-    let answer: LogLines = client.get(&path).await?;
-    let mut filter = LogFilter { least_level: arguments.level.map(Level::from), ..LogFilter::default() };
+    let session: Option<SessionId> = arguments.session.as_deref().map(str::parse).transpose()?;
+    let lines = if session.is_some() { LINES_MAX } else { arguments.lines.min(LINES_MAX) };
+    let mut query = Serializer::new(String::new());
+    query.append_pair("lines", &lines.to_string());
+    if let Some(level) = arguments.level {
+        query.append_pair("level", level.name());
+    }
+    if let Some(session) = &session {
+        query.append_pair("session", session.as_str());
+    }
+    let query = query.finish();
     let as_json = arguments.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
-    for line in answer.lines.iter().filter(|line| filter.matches(line)) {
-        let line = line.to_string();
-        let written =
-            if as_json { writeln!(out, "{}", escape_json(&line)) } else { writeln!(out, "{}", as_text(&line)) };
-        if !record(written) {
-            break;
-        }
+    let mut print = |line: &str| {
+        record(if as_json { writeln!(out, "{}", escape_json(line)) } else { writeln!(out, "{}", as_text(line)) })
+    };
+    if !arguments.follow {
+        let answer: LogLines = client.get(&format!("/api/log?{query}")).await?;
+        answer.lines.iter().all(|line| print(&line.to_string()));
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let mut closed: Option<ProblemBody> = None;
+    let path = format!("/api/log/events?{query}");
+    let followed = client.follow_events(&path, |event, data| match event {
+        "line" => print(data),
+        "closed" => {
+            closed = serde_json::from_str(data).ok();
+            false
+        }
+        _ => true,
+    });
+    followed.await?;
+    closed.map_or(Ok(ExitCode::SUCCESS), |problem| Err(crate::client::ClientError::Api(problem).into()))
 }

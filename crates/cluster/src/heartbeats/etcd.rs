@@ -1,7 +1,7 @@
 //! Heartbeats in etcd: one key for each host, without a lease.
 //!
 //! A lease that etcd ends is not used: after its leader was frozen it has ended leases of living hosts. A heartbeat is a transaction that
-//! writes the key if nobody has written it since this process did. So a second process with the same host id is noticed.
+//! writes the key if no other process has written it since. So a second process with the same host id is noticed.
 
 use super::{
     RegisterError, Written,

@@ -4,7 +4,7 @@ use super::{Bounds, Mutation, Setting, Step, World, database::Owner};
 use crate::Liveness;
 use stateright::{Checker, Model, Property};
 
-const ONE_OWNER: &str = "whoever acts for the session is its owner";
+const ONE_OWNER: &str = "the host that acts for a session is its owner";
 
 impl Model for Setting {
     type State = World;
@@ -48,7 +48,7 @@ impl Model for Setting {
     }
 }
 
-/// Messages are late or lost, and whoever fences is slow; nothing else goes wrong.
+/// Messages are late or lost, and a host that fences is slow; nothing else goes wrong.
 const NO_FAULTS: Bounds = Bounds { flights: 1, pauses: 0, suspends: 0, crashes: 0, deliveries: 0, incarnations: 1 };
 
 fn holds(setting: Setting) {

@@ -18,11 +18,15 @@ fn host(number: u8) -> HostId {
 }
 
 fn identity(authority: &Authority, host: &HostId, issued_at_ms: u64) -> PeerIdentity {
+    identity_that_trusts(authority, authority, host, issued_at_ms)
+}
+
+fn identity_that_trusts(trusted: &Authority, authority: &Authority, host: &HostId, issued_at_ms: u64) -> PeerIdentity {
     let dir = TempDir::new().unwrap();
     let files = IdentityFiles::in_state_dir(dir.path());
     let key = new_peer_key().unwrap();
     let chain = authority.issue(&key.request_pem, host, issued_at_ms).unwrap();
-    files.write(&key.key_pem, &chain, authority.certificate_pem()).unwrap();
+    files.write(&key.key_pem, &chain, trusted.certificate_pem()).unwrap();
     files.read().unwrap()
 }
 
@@ -54,7 +58,7 @@ async fn hosts_of_one_authority_connect_and_others_do_not() {
     assert!(connects(one.connect_to(&host(2), ALPN_HTTP2).unwrap(), accept()).await);
     let other_name = one.connect_to(&host(3), ALPN_HTTP2).unwrap();
     assert!(!connects(other_name, accept()).await, "the certificate is another host's");
-    let foreign = tls(&theirs, 1, now);
+    let foreign = PeerTls::new(identity_that_trusts(&ours, &theirs, &host(1), now));
     assert!(!connects(foreign.connect_to(&host(2), ALPN_HTTP2).unwrap(), accept()).await, "a foreign client");
     let foreign = foreign.accept_hosts().unwrap();
     assert!(!connects(one.connect_to(&host(1), ALPN_HTTP2).unwrap(), foreign).await, "a foreign server");

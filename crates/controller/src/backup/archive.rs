@@ -75,8 +75,17 @@ fn append(to: &mut Builder<impl Write>, name: &str, bytes: u64, made_at_s: u64, 
     to.append_data(&mut header, name, content)
 }
 
+/// Reads the archive, and compares its files with the description.
+pub(super) fn check_archive(from: &Path) -> Result<Manifest, BackupError> {
+    read_files(from, |_| None)
+}
+
 /// Reads the archive, writes its files through `path_of` their names, and compares all of them with the description.
 pub(super) fn read_archive(from: &Path, path_of: impl Fn(&str) -> PathBuf) -> Result<Manifest, BackupError> {
+    read_files(from, |name| Some(path_of(name)))
+}
+
+fn read_files(from: &Path, path_of: impl Fn(&str) -> Option<PathBuf>) -> Result<Manifest, BackupError> {
     let damaged = |why: String| BackupError::Damaged { path: from.to_owned(), why };
     let broken = |error: io::Error| damaged(error.to_string());
     let file = File::open(from).map_err(|source| BackupError::Read { path: from.to_owned(), source })?;
@@ -94,10 +103,11 @@ pub(super) fn read_archive(from: &Path, path_of: impl Fn(&str) -> PathBuf) -> Re
         let Some(described) = wanted.next().filter(|described| described.name == found && is_known(&found)) else {
             return Err(damaged(format!("{found} is not described")));
         };
-        extract(&mut entry, described, &path_of(&found)).map_err(|error| match error {
+        let to = path_of(&found);
+        extract(&mut entry, described, to.as_deref()).map_err(|error| match error {
             Extraction::Read(error) => broken(error),
             Extraction::Differs => damaged(format!("{found} differs from its digest")),
-            Extraction::Write(source) => BackupError::Write { path: path_of(&found), source },
+            Extraction::Write(source) => BackupError::Write { path: to.unwrap_or_default(), source },
         })?;
     }
     if let Some(missing) = wanted.next() {
@@ -153,19 +163,20 @@ enum Extraction {
     Differs,
 }
 
-fn extract(entry: &mut impl Read, described: &FileDigest, to: &Path) -> Result<(), Extraction> {
-    let file = File::options().write(true).create_new(true).mode(0o600).open(to).map_err(Extraction::Write)?;
+/// Compares a file with its description, and writes it if it has a path.
+fn extract(entry: &mut impl Read, described: &FileDigest, to: Option<&Path>) -> Result<(), Extraction> {
+    let create = |path| File::options().write(true).create_new(true).mode(0o600).open(path);
+    let mut to = to.map(create).transpose().map_err(Extraction::Write)?;
     let (mut digest, mut left, mut buffer) = (Sha256::new(), described.bytes, vec![0; 64 << 10]);
-    let mut to = file;
     loop {
         let read = entry.read(&mut buffer).map_err(Extraction::Read)?;
         let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { break };
         left = left.checked_sub(part.len() as u64).ok_or(Extraction::Differs)?;
         digest.update(part);
-        to.write_all(part).map_err(Extraction::Write)?;
+        to.as_mut().map_or(Ok(()), |to| to.write_all(part)).map_err(Extraction::Write)?;
     }
     if left > 0 || hex::encode(digest.finalize()) != described.sha256 {
         return Err(Extraction::Differs);
     }
-    to.sync_all().map_err(Extraction::Write)
+    to.map_or(Ok(()), |to| to.sync_all()).map_err(Extraction::Write)
 }

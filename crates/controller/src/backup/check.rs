@@ -1,27 +1,12 @@
 //! Checks a database and everything in it, on a copy: a server may use the database.
 
-use super::{BackupError, DATABASE_NAME, TableDigest, require_file, work_dir::WorkDir};
+use super::{BackupError, DATABASE_NAME, manifest::digests, require_file, work_dir::WorkDir};
 use crate::{
     config::Config,
     keys::{KeyRing, KeyRotation, key_source},
 };
 use anteroom_store::{DatabaseFile, RowsWithMacs, SCHEMA_VERSION, Store, StoreError, StoreSettings};
-use serde::Serialize;
-
-/// What is wrong with a database, and what it contains.
-#[derive(Debug, Default, Serialize)]
-pub struct DatabaseReport {
-    /// The version of its schema.
-    pub schema_version: u32,
-    /// Its tables.
-    pub tables: Vec<TableDigest>,
-    /// Rows with a MAC that is valid; absent: the keys are missing, or the rows have no MACs yet.
-    pub rows_authentic: Option<u64>,
-    /// One sentence for each fault.
-    pub faults: Vec<String>,
-    /// What was not checked, and why.
-    pub not_checked: Vec<String>,
-}
+use anteroom_wire::operator_reports::DatabaseReport;
 
 /// Checks the database of this configuration: pages and indices, references between rows, the MAC of each row, and that each record
 /// belongs to its row. Changes nothing. Needs as much space in the state directory as the database.
@@ -58,7 +43,7 @@ async fn pages(database: &mut DatabaseFile) -> Result<Vec<String>, BackupError> 
 
 async fn fill(report: &mut DatabaseReport, copy: &mut DatabaseFile) -> Result<(), StoreError> {
     report.schema_version = copy.summary().await?.schema_version;
-    report.tables = copy.tables().await?.into_iter().map(TableDigest::from).collect();
+    report.tables = digests(copy.tables().await?);
     Ok(())
 }
 

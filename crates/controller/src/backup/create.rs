@@ -1,8 +1,9 @@
 //! Makes a backup. The server may run: the copy of the database is of one moment, and the audit trail is only ever appended to.
 
 use super::{
-    AUDIT_DIR, BackupError, DATABASE_NAME, FORMAT, KEY_NAME, Manifest, TableDigest,
+    AUDIT_DIR, BackupError, DATABASE_NAME, FORMAT, KEY_NAME, Manifest,
     archive::{Source, write_archive},
+    manifest::digests,
     missing_keys, require_file,
     work_dir::{WorkDir, sync_dir},
 };
@@ -24,7 +25,7 @@ use std::{
 };
 
 /// The name of an archive that is not complete.
-const PART_NAME: &str = "part.tar.gz";
+pub(super) const PART_NAME: &str = "part.tar.gz";
 
 /// What is backed up, and to where.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ fn require_keys(source: KeySource, fingerprint: Option<&str>) -> Result<(), Back
 }
 
 /// The path of the backup. It does not exist.
-fn output_path(to: &Path, made_at_ms: u64) -> Result<PathBuf, BackupError> {
+pub(super) fn output_path(to: &Path, made_at_ms: u64) -> Result<PathBuf, BackupError> {
     let path = if to.is_dir() {
         let time = format_rfc3339(made_at_ms);
         let seconds = time.split('.').next().unwrap_or(&time);
@@ -98,7 +99,7 @@ fn output_path(to: &Path, made_at_ms: u64) -> Result<PathBuf, BackupError> {
     if path.symlink_metadata().is_ok() { Err(BackupError::Exists { path }) } else { Ok(path) }
 }
 
-fn parent_of(path: &Path) -> PathBuf {
+pub(super) fn parent_of(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
@@ -132,7 +133,7 @@ async fn describe(copy: &mut DatabaseFile, made_at_ms: u64) -> Result<(Vec<Strin
         credentials: summary.credentials,
         active_sessions: summary.active_sessions,
         providers: summary.providers,
-        tables: tables.into_iter().map(TableDigest::from).collect(),
+        tables: digests(tables),
         files: Vec::new(),
     };
     Ok((found, manifest))
@@ -184,7 +185,7 @@ fn complete_lines(file: &mut File) -> io::Result<u64> {
 }
 
 /// Gives the complete archive its name, never over another file.
-fn publish(part: &Path, to: &Path) -> Result<(), BackupError> {
+pub(super) fn publish(part: &Path, to: &Path) -> Result<(), BackupError> {
     let failed = |source: io::Error| {
         let path = to.to_owned();
         if source.kind() == ErrorKind::AlreadyExists {

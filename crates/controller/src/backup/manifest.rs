@@ -1,6 +1,7 @@
 //! The description of a backup, which is its first file.
 
 use anteroom_store::TableContents;
+use anteroom_wire::operator_reports::TableDigest;
 use serde::{Deserialize, Serialize};
 
 /// The format that this program writes, and the newest that it reads.
@@ -33,17 +34,6 @@ pub struct Manifest {
     pub files: Vec<FileDigest>,
 }
 
-/// The rows of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableDigest {
-    /// Its name.
-    pub name: String,
-    /// How many.
-    pub rows: u64,
-    /// The digest of all of them, hexadecimal.
-    pub sha256: String,
-}
-
 /// A file of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigest {
@@ -55,10 +45,10 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
-impl From<TableContents> for TableDigest {
-    fn from(TableContents { name, rows, sha256 }: TableContents) -> Self {
-        Self { name, rows, sha256 }
-    }
+/// The tables of a database, for a report.
+pub(super) fn digests(tables: Vec<TableContents>) -> Vec<TableDigest> {
+    let digest = |TableContents { name, rows, sha256 }| TableDigest { name, rows, sha256 };
+    tables.into_iter().map(digest).collect()
 }
 
 impl Manifest {

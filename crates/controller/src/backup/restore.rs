@@ -1,8 +1,9 @@
 //! Restores a backup into a new state directory. Everything is checked before the database gets its name, which is the last step.
 
 use super::{
-    AUDIT_DIR, BackupError, DATABASE_NAME, KEY_NAME, Manifest, TableDigest,
+    AUDIT_DIR, BackupError, DATABASE_NAME, KEY_NAME, Manifest,
     archive::read_archive,
+    manifest::digests,
     missing_keys, require_file,
     work_dir::{WorkDir, sync_dir},
 };
@@ -111,7 +112,7 @@ async fn check_database(copy: &Path, from: &Path, manifest: &Manifest) -> Result
     let mut database =
         DatabaseFile::open(copy).await.map_err(|error| damaged(format!("its database cannot be opened: {error}")))?;
     let tables = database.tables().await.map_err(|error| damaged(format!("its database cannot be read: {error}")))?;
-    let tables: Vec<TableDigest> = tables.into_iter().map(TableDigest::from).collect();
+    let tables = digests(tables);
     if tables != manifest.tables {
         return Err(damaged("the rows of its database differ from their digests".to_owned()));
     }

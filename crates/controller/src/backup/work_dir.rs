@@ -14,6 +14,7 @@ const PREFIX: &str = ".anteroom-backup-";
 const LOCK_NAME: &str = "lock";
 
 /// A locked directory (mode 0700) that is removed when dropped.
+#[derive(Debug)]
 pub(super) struct WorkDir {
     dir: TempDir,
     _lock: File,

@@ -30,16 +30,11 @@ pub(super) async fn fence_suspects(
 async fn fence(store: &Store, member: &Membership, suspect: Suspect) -> FenceOutcome {
     let Member { host, incarnation, .. } = suspect.member.clone();
     let mut fencing = Fencing::new(suspect, member.liveness, member.times);
-    let looked_at_ms = boottime_ms();
     loop {
         match fencing.step() {
             FenceStep::LookAtDatabase => fencing.looked_at_database(look_at_database(store, &host).await),
             FenceStep::ReadEtcd => fencing.read_etcd(read_etcd(member, fencing.suspect()).await.as_ref()),
-            // A heartbeat since the first look is newer than the fence permits, if that was a moment ago.
-            FenceStep::Fence { .. } if boottime_ms() - looked_at_ms >= member.times.fence_after_ms() => {
-                fencing.fenced(None)
-            }
-            FenceStep::Fence { .. } => {
+            FenceStep::Fence { heartbeats } => {
                 let fence = Fence {
                     host: &host,
                     incarnation,
@@ -47,7 +42,7 @@ async fn fence(store: &Store, member: &Membership, suspect: Suspect) -> FenceOut
                     by: &member.name,
                     at_ms: unix_time::now_unix_ms(),
                 };
-                let fenced = store.fence_host(&fence).await;
+                let fenced = store.fence_silent_host(&fence, heartbeats).await;
                 if let Err(error) = &fenced {
                     tracing::warn!(outcome = "not_fenced", host = %host, error = %chain(error), "silent host not fenced");
                 }

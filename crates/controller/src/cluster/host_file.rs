@@ -1,5 +1,6 @@
 //! Who this host is: `host.json` in the state directory.
 
+use crate::random;
 use anteroom_wire::HostId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -53,6 +54,20 @@ impl HostFile {
         file.sync_all()?;
         fs::rename(&new, path)
     }
+}
+
+/// The id of this host. A machine that has never joined gets one.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn read_or_create_host_id(state_dir: &Path) -> io::Result<HostId> {
+    let path = state_dir.join(HOST_FILE);
+    if let Some(file) = HostFile::read(&path)? {
+        return Ok(file.id);
+    }
+    let id = random::random_id(HostId::from_parts);
+    HostFile::new(id.clone(), 0)?.write(&path)?;
+    Ok(id)
 }
 
 fn this_boot() -> io::Result<String> {

@@ -24,7 +24,7 @@ pub struct ConfigSources {
 }
 
 /// A setting with its value and where that comes from.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ShownSetting {
     /// The value, without what may be secret; `null`: it is not set.
     pub value: Option<toml::Value>,
@@ -59,9 +59,13 @@ impl ConfigSources {
     /// # Errors
     /// As [`ConfigSources::read`].
     pub fn show(&self) -> Result<BTreeMap<String, ShownSetting>, ConfigErrors> {
-        let config = self.read()?;
+        Ok(self.describe(&self.read()?))
+    }
+
+    /// The settings of a configuration that was read from these sources, by their full names.
+    pub fn describe(&self, config: &Config) -> BTreeMap<String, ShownSetting> {
         let file = self.file_table().unwrap_or_default();
-        let settings = table::flatten(&config).into_iter().map(|(name, value)| {
+        let settings = table::flatten(config).into_iter().map(|(name, value)| {
             let over = self.overrides.iter().find(|over| over.key == name);
             let source = match (over, &self.file) {
                 (Some(over), _) => over.source.to_owned(),
@@ -71,7 +75,7 @@ impl ConfigSources {
             let value = value.map(|value| table::without_secrets(&name, value));
             (name, ShownSetting { value, source })
         });
-        Ok(settings.collect())
+        settings.collect()
     }
 
     fn file_table(&self) -> Result<toml::Table, String> {

@@ -4,7 +4,8 @@ pub mod for_use;
 mod repeated;
 
 use super::{
-    active_session::ActiveSession, change_method, queue::SessionOwner, settings, supervisor, waiting_sessions,
+    active_session::ActiveSession, change_method, placement, queue::SessionOwner, settings, supervisor,
+    waiting_sessions,
 };
 use crate::{
     admission,
@@ -53,7 +54,7 @@ pub async fn start_session(
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| repeated::idempotency_key(key, request));
     let session_owner = SessionOwner { caller: owner.clone(), user_id: user_id.clone() };
-    let (start_from, external) = match allocate(server_context, &session_owner, request).await {
+    let (start_from, external, place) = match allocate(server_context, &session_owner, request).await {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
         Err(error) => return repeated::find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
@@ -80,23 +81,23 @@ pub async fn start_session(
         method,
         purpose,
         settings,
-        place: match start_from {
-            Some(_) => NewSessionPlace::ThisHost,
-            None => NewSessionPlace::Waits { placement: None },
-        },
+        place,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let sentence = format!("A session for {}{on} was accepted.", provider.name);
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence);
-    match server_context.store.create_session(&new, entry).await? {
-        CreateSessionOutcome::New(row) => {
-            if let Some(start_from) = start_from {
-                let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
-                supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
-            }
-            Ok(row)
-        }
-        CreateSessionOutcome::Existing(row) => Ok(row),
+    let outcome = server_context.store.create_session(&new, entry).await?;
+    if let (CreateSessionOutcome::New(row), Some(start_from)) = (&outcome, start_from) {
+        let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
+        supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
+    }
+    created_row(outcome, request)
+}
+
+/// The row of the session that was created now, or by the same request before.
+fn created_row(outcome: CreateSessionOutcome, request: &StartRequest) -> Result<SessionRow, ApiError> {
+    match outcome {
+        CreateSessionOutcome::New(row) | CreateSessionOutcome::Existing(row) => Ok(row),
         CreateSessionOutcome::IdempotencyKeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
         CreateSessionOutcome::MachineInUse(_) => {
             let name = request.machine.as_deref().unwrap_or_default();
@@ -160,15 +161,16 @@ async fn allocate<'a>(
     server_context: &'a ServerContext,
     owner: &SessionOwner,
     request: &StartRequest,
-) -> Result<(Option<supervisor::SupervisorStart>, Option<&'a ExternalMachine>), ApiError> {
+) -> Result<(Option<supervisor::SupervisorStart>, Option<&'a ExternalMachine>, NewSessionPlace), ApiError> {
     let Some(name) = &request.machine else {
-        if server_context.store.holder().is_some() && !waiting_sessions::has_room(server_context) {
+        let place = placement::choose(server_context, &request.provider);
+        if place != NewSessionPlace::ThisHost {
             waiting_sessions::require_place(server_context, owner).await?;
-            return Ok((None, None));
+            return Ok((None, None, place));
         }
         admission::require_capacity(server_context)?;
         let ticket = server_context.queue.enqueue(owner)?;
-        return Ok((Some(supervisor::SupervisorStart::Queue { ticket, turn: None }), None));
+        return Ok((Some(supervisor::SupervisorStart::Queue { ticket, turn: None }), None, place));
     };
     let machine = server_context.external.get(name).ok_or_else(|| {
         ApiError::new(
@@ -178,7 +180,8 @@ async fn allocate<'a>(
     })?;
     let machine_use = server_context.queue.use_external_machine(owner)?;
     let agent_token = machine.agent_token.clone();
-    Ok((Some(supervisor::SupervisorStart::External { agent_token, machine_use }), Some(machine)))
+    let start = supervisor::SupervisorStart::External { agent_token, machine_use };
+    Ok((Some(start), Some(machine), NewSessionPlace::ThisHost))
 }
 
 /// Joins the line for the credential that the session renews: a use that ended later would replace the new bytes by older ones.

@@ -2,7 +2,7 @@
 //!
 //! Without a cluster there are none, and each function returns at once.
 
-use super::{end, queue::SessionOwner, reconcile, server_context::ServerContext};
+use super::{end, placement, queue::SessionOwner, reconcile, server_context::ServerContext};
 use crate::{
     admission,
     api_error::{ApiError, chain},
@@ -78,6 +78,9 @@ pub(super) async fn require_place(server_context: &ServerContext, owner: &Sessio
 
 /// Whether this host has what the session needs.
 fn fits(server_context: &ServerContext, waiting: &WaitingSession) -> bool {
+    if !placement::may_take(server_context, waiting) {
+        return false;
+    }
     if let Some(name) = &waiting.external_machine {
         return server_context.external.get(name).is_some();
     }

@@ -24,6 +24,7 @@ use utoipa::OpenApi;
         super::session_list::ListedState,
         super::session_list::Include,
         super::tokens::ListedRole,
+        super::server_log::LogLevel,
         anteroom_wire::ProblemDetails,
         anteroom_wire::webhook::WebhookNotification
     ))

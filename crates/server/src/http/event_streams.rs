@@ -1,9 +1,11 @@
 //! Server-sent events of sessions. All streams of a session share one feed, which reads the database once for each change.
 
 mod feed;
+mod followed_files;
 mod open_streams;
 mod session_list;
 
+pub use followed_files::FileStreams;
 pub use open_streams::EventStreams;
 pub use session_list::SessionListStreams;
 
@@ -35,6 +37,7 @@ pub(super) fn with_retry(
 pub(super) mod limits {
     pub(crate) use super::{
         feed::READ_MS_MIN,
+        followed_files::{FILE_STREAM_BYTES_MAX, FILE_STREAMS_MAX},
         open_streams::{STREAMS_BY_CALLER_MAX, STREAMS_BY_SESSION_MAX, STREAMS_OF_CALLER_MAX, STREAMS_OF_VIEWERS_MAX},
         session_list::{LIST_READ_MS_MIN, LIST_STREAMS_MAX, LIST_STREAMS_OF_CALLER_MAX, LIST_STREAMS_OF_OPERATORS_MIN},
     };

@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, request_body::read_body, routes::Requ
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
-use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId, json_fault};
+use anteroom_wire::{CallerId, CredentialId, HostId, MessageId, Problem, SessionId, json_fault};
 use axum::{
     RequestExt,
     extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request},
@@ -120,6 +120,17 @@ pub(super) async fn extract_session_id(parts: &mut Parts) -> Result<SessionId, A
 pub(super) struct CredentialPath(pub CredentialId);
 
 impl<S: Sync> FromRequestParts<S> for CredentialPath {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        Ok(Self(id(parts).await?))
+    }
+}
+
+/// The id of a host of the cluster in the path.
+pub(super) struct HostPath(pub HostId);
+
+impl<S: Sync> FromRequestParts<S> for HostPath {
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {

@@ -1,6 +1,7 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
 mod channels;
+mod peers;
 mod repeated;
 mod texts;
 
@@ -10,6 +11,8 @@ use super::{
     health::PUBLIC_REPORT_MS_MAX,
     rates::{CREDENTIALS_REMEMBERED_MAX, RouteClass},
     request_body::{PIECE_BYTES_MIN, SMALL_PIECES_MAX},
+    server_log::LOG_BYTES_MAX,
+    session_log::LINES_MAX,
 };
 use crate::listener;
 use anteroom_controller::{
@@ -201,6 +204,28 @@ fn event_streams() -> Vec<Row> {
     ]
 }
 
+fn operators_on_other_hosts() -> Vec<Row> {
+    let effect = "429 `too_many_streams`";
+    vec![
+        row("event streams of the log and the audit trail", "streams", streams::FILE_STREAMS_MAX, effect),
+        row(
+            "lines that wait for one of these streams",
+            "bytes",
+            streams::FILE_STREAM_BYTES_MAX,
+            "further lines are read later; what was rotated away is missing",
+        ),
+        row("log lines of one answer", "bytes", LOG_BYTES_MAX, "the oldest are left out"),
+        row("log lines of one answer", "lines", LINES_MAX, "the oldest are left out"),
+        row(
+            "time until the next 64 KiB of a backup are read",
+            "ms",
+            super::maintenance::READ_MS_MAX,
+            "the connection is closed",
+        ),
+        row("backups and checks of the database at once, through the API", "requests", 1, "429 `too_many_requests`"),
+    ]
+}
+
 fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
     let (config, tunnel) = (Config::default(), &limits.tunnel);
     vec![
@@ -326,12 +351,14 @@ fn document() -> String {
         ("Callers, names and texts", texts::callers(&limits)),
         ("Lists", texts::lists()),
         ("Event streams", event_streams()),
+        ("For operators on other hosts", operators_on_other_hosts()),
         ("Sessions and WebSockets", sessions_and_sockets(&limits)),
         ("What viewers may repeat", repeated::viewers()),
         ("What machines and strangers may repeat, and what stays of it", repeated::machines()),
         ("Messages of machines", texts::machines()),
         ("Channels of machines", channels::rows()),
         ("Outbound connections of machines", egress()),
+        ("Hosts of a cluster", peers::peers()),
         ("Records", texts::records(&limits)),
     ];
     let mut text = String::from(

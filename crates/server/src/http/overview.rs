@@ -1,8 +1,8 @@
 //! `GET /api/overview` and `GET /api/egress/refused`.
 
 use super::{
-    error_response::ErrorResponse, extract::Query, leaks, machines, reconcile, session_hosts, session_links,
-    session_log, webhook,
+    bundle, config_report, error_response::ErrorResponse, extract::Query, hosts, leaks, machines, maintenance,
+    reconcile, server_log, session_hosts, session_links, session_log, webhook,
 };
 use crate::app::App;
 use anteroom_controller::{
@@ -30,11 +30,18 @@ pub(super) fn operator_api() -> OpenApiRouter<App> {
         .routes(routes!(session_links::create_session_link))
         .routes(routes!(session_hosts::grant_host))
         .routes(routes!(session_log::get_session_log))
+        .routes(routes!(server_log::get_log))
+        .routes(routes!(server_log::watch_log))
+        .routes(routes!(bundle::create_bundle))
+        .routes(routes!(maintenance::create_backup))
+        .routes(routes!(maintenance::check_database))
+        .routes(routes!(config_report::get_config))
         .routes(routes!(leaks::get_leak_report))
         .routes(routes!(reconcile::run_reconcile))
         .routes(routes!(webhook::get_webhook_report))
         .routes(routes!(webhook::test_webhook))
         .routes(routes!(webhook::resend_webhook_message))
+        .merge(hosts::hosts_api())
 }
 
 /// Query of an overview.

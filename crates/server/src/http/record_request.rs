@@ -1,7 +1,7 @@
 //! Records requests in the audit trail: those of [`ROUTES`](super::routes::ROUTES), failed identification, and
 //! what a known caller was refused.
 
-use super::routes::FoundRoute;
+use super::{route::AnsweredByOwner, routes::FoundRoute};
 use crate::app::App;
 use anteroom_audit::{Action, Actor, Entry, OK, Subject};
 use anteroom_controller::{audit::RequestScope, random};
@@ -36,10 +36,13 @@ pub(super) async fn record_request(State(app): State<App>, request: Request, nex
     app.http_metrics.observe(&method, path.as_deref(), response.status(), took);
     log_access(&scope, &method, path.as_deref(), &response, took);
     let route = format!("{method} {}", path.as_deref().unwrap_or("(no route)"));
-    if let Some(entry) = entry(scope, action, route, &response) {
+    let is_recorded = response.extensions().get::<AnsweredByOwner>().is_some();
+    if let Some(entry) = entry(scope, action, route, &response).filter(|_| !is_recorded) {
         app.audit.record(entry).await;
     }
-    if let Ok(id) = id {
+    if let Ok(id) = id
+        && !(is_recorded && response.headers().contains_key(&REQUEST_ID))
+    {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response

@@ -14,9 +14,9 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
 /// Lines if the request names no number.
-const LINES_DEFAULT: usize = 200;
+pub(super) const LINES_DEFAULT: usize = 200;
 /// Lines at most.
-const LINES_MAX: usize = 2_000;
+pub(super) const LINES_MAX: usize = 2_000;
 
 /// Query of `GET …/log`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

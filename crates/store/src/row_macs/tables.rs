@@ -354,6 +354,12 @@ mod tests {
             ("sessions last_used_at_ms", "bounded by the deadline"),
             ("sessions idle_deadline_ms", "bounded by the deadline"),
             ("credentials deleted_at_ms", "a deleted one has no MAC"),
+            ("hosts heartbeat_at_ms", "delays a fence at most"),
+            ("hosts heartbeats", "delays a fence at most"),
+            ("hosts report", "for people"),
+            ("sessions queued_at_ms", "an order only"),
+            ("sessions fair_class", "an order only"),
+            ("sessions fair_rank", "an order only"),
         ];
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("a.db"), StoreSettings::default()).await.unwrap();

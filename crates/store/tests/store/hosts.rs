@@ -241,7 +241,7 @@ async fn a_host_that_restarts_in_time_keeps_its_sessions_and_a_fenced_one_joins_
     assert!(shown.contains(&("a", 3, false)) && shown.contains(&("b", 1, false)), "{shown:?}");
 }
 
-/// Whoever fences may have been paused between its look and the fence.
+/// A host that fences may have been paused between its look and the fence.
 #[tokio::test]
 async fn a_host_with_a_heartbeat_since_the_look_is_not_fenced() {
     let fixture = StoreFixture::new().await;

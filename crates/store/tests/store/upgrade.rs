@@ -23,7 +23,7 @@ async fn changed(dir: &Path, statements: &[&str]) -> PathBuf {
 }
 
 /// As version 17 left the tables.
-pub(crate) const TO_17: [&str; 11] = [
+pub(crate) const TO_17: [&str; 13] = [
     "DROP TRIGGER sessions_ended_is_final",
     "DROP INDEX sessions_waiting",
     "DROP INDEX sessions_of_host",
@@ -34,6 +34,8 @@ pub(crate) const TO_17: [&str; 11] = [
     "ALTER TABLE sessions DROP COLUMN fair_class",
     "ALTER TABLE sessions DROP COLUMN fair_rank",
     "DROP TABLE hosts",
+    "DROP TABLE cluster_authority",
+    "DROP TABLE used_host_invitations",
     "CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE OF id ON sessions BEGIN SELECT 1; END",
 ];
 

@@ -112,6 +112,7 @@ impl Recorder {
             ("RefusedHostList", "/api/egress/refused".to_owned()),
             ("KeyReport", "/api/keys".to_owned()),
             ("LeakReport", "/api/leaks".to_owned()),
+            ("ConfigReport", "/api/config".to_owned()),
             ("WebhookReport", "/api/webhook".to_owned()),
             ("CurrentCaller", "/api/me".to_owned()),
             ("BrowserList", "/api/browsers".to_owned()),
@@ -135,6 +136,7 @@ impl Recorder {
         self.get("TokenList", "/api/tokens?role=backend&count=true").await;
         self.post("RevokedToken", &format!("/api/tokens/{token}/revoke"), json!({})).await;
         self.post("ReconcileReport", "/api/reconcile?dry_run=true", json!({})).await;
+        self.post("DatabaseReport", "/api/database/check", json!({})).await;
         self.post("EraseReport", "/api/erase", json!({ "user_id": "u-18" })).await;
         self.get("AuditPage", "/api/audit?limit=2").await;
         self.get("AuditVerification", "/api/audit/verification").await;
@@ -154,6 +156,21 @@ fn others() -> [(&'static str, Value); 5] {
         ("AgentSession", json!({ "session": session, "generation": 1, "provider": "demo", "credential_paths": paths })),
         ("DeliveryResult", json!({ "outcome": "stored", "credential": credential })),
         ("WebhookTestResults", json!({ "results": [result] })),
+    ]
+}
+
+/// Answers of a host of a cluster.
+fn of_hosts() -> [(&'static str, Value); 3] {
+    let host = json!({
+        "id": "hst_01m8ydhrgt6fq1x2v7c9ek3b5a", "name": "host-1", "state": "answers", "draining": false, "incarnation": 1, "sessions": 3,
+        "machines": 3, "machines_max": 8, "version": "0.1.0", "peer_url": "https://host-1.internal:7061", "labels": {},
+        "joined_at": "2026-08-17T09:30:12.000Z",
+    });
+    let invitation = json!({ "invitation": "arj_EXAMPLE", "expires_in_s": 900, "authority": "5a".repeat(32) });
+    [
+        ("HostList", json!({ "cluster": "production", "own": host["id"], "hosts": [host] })),
+        ("HostInvitation", invitation),
+        ("FencedHost", json!({ "sessions": 3 })),
     ]
 }
 
@@ -196,6 +213,7 @@ async fn each_successful_response_has_an_example_that_is_an_answer_of_a_server()
     ];
     let mut found = std::mem::take(&mut recorder.found);
     found.iter_mut().for_each(|(_, example)| clean(example, "", &particular));
+    found.extend(of_hosts().map(|(name, example)| (name.to_owned(), example)));
     found.extend(others().map(|(name, example)| (name.to_owned(), example)));
     let mut written: Map<String, Value> =
         fs::read(file()).map_or_else(|_| Map::new(), |text| serde_json::from_slice(&text).unwrap());

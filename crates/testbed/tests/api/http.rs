@@ -112,6 +112,7 @@ fn operations_on_nothing() -> Vec<(String, String, Value)> {
             "credentials" => "crd_00000000000000000000000000",
             "tokens" | "browsers" => "cal_00000000000000000000000000",
             "webhook" => "msg_00000000000000000000000000",
+            "hosts" => "hst_00000000000000000000000000",
             "keys" => "4000000000",
             _ => "ses_00000000000000000000000000",
         };

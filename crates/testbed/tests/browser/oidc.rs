@@ -128,11 +128,10 @@ async fn oidc_refused_sign_ins_are_explained_on_the_page() {
             (None, "Deny", "sign_in_denied", "declined"),
             (None, "Eve Example", "no_role", "may not be used here"),
         ] {
-            // Another browser: the provider does not know the person yet.
-            let mut browser = Browser::open(&server.base_url().unwrap());
             issuer.set_faults(modes.iter().copied().chain(fault));
-            assert_refused(&browser.sign_in(person).await, code, words);
-            browser.close().await;
+            // The provider does not know the person yet.
+            let seen = browser.run(json!({ "do": "sign-in-elsewhere", "person": person })).await;
+            assert_refused(&seen, code, words);
         }
         browser.close().await;
         server.stop_and_check_leaks().await.unwrap();

@@ -9,24 +9,47 @@ use root::{Root, run};
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::Instant,
 };
 use tokio::process::Command;
 
-const OLD: &str = "0.0.9";
-const NEW: &str = "0.1.0";
+/// The versions in docs/install.md, whose commands take the package through its life.
+const OLD: &str = "0.1.0";
+const NEW: &str = "0.2.0";
+/// A user's `sudo` in a system that has none.
+const SUDO: &str = "#!/bin/sh\nuser=root\nif [ \"$1\" = -u ]; then user=$2; shift 2; fi\n\
+    [ \"$user\" = root ] && exec \"$@\"\nexec setpriv --reuid=\"$user\" --regid=\"$user\" --init-groups \"$@\"\n";
 /// The key file that the first start makes, and the systemd credential that it becomes.
 const KEY_FILE: &str = "var/lib/anteroom/vault.key";
 const CREDENTIAL: &str = "/etc/credstore/anteroom.vault.key";
-/// The user of the service.
-const AS_SERVICE: [&str; 4] = ["setpriv", "--reuid=anteroom", "--regid=anteroom", "--init-groups"];
 
 /// A script of `packaging/` with these arguments.
 fn script(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(name));
     command.args(arguments);
     command
+}
+
+/// The commands of docs/install.md, block by block.
+fn documented() -> [Vec<String>; 3] {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install.md");
+    let page = fs::read_to_string(page).unwrap();
+    let blocks = page.split("```sh in-package\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks: Vec<Vec<String>> = blocks.map(|block| block.lines().map(str::to_owned).collect()).collect();
+    blocks.try_into().expect("three blocks: install and start, upgrade and roll back, remove")
+}
+
+/// Runs a documented line where the packages and the image are, as a person who agrees to what apt asks.
+async fn run_line(root: &Root, line: &str) -> String {
+    eprintln!("$ {line}");
+    root.run(&["bash", "-c", &format!("cd /mnt; yes | {{ {line}\n}}")]).await
+}
+
+async fn assert_installed(root: &Root, version: &str) {
+    let found = root.run(&["dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "anteroom"]).await;
+    assert_eq!(found, format!("{version} installed"));
 }
 
 /// A session that is open on its desktop.
@@ -66,13 +89,6 @@ fn machines(root: &Root) -> Vec<String> {
     names
 }
 
-async fn install(root: &Root, version: &str) {
-    let file = format!("/mnt/anteroom_{version}_amd64.deb");
-    root.run(&["apt-get", "install", "--yes", "--quiet", "--allow-downgrades", "--no-install-recommends", &file]).await;
-    let found = root.run(&["dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "anteroom"]).await;
-    assert_eq!(found, format!("{version} installed"));
-}
-
 /// Checks what the package made before there is an image.
 async fn check_installed(root: &Root) {
     // AppArmor 4 needs a profile, earlier ones cannot read it.
@@ -95,10 +111,10 @@ async fn check_installed(root: &Root) {
 }
 
 /// Gives the package an image and a configuration for the test; returns the address on which it will listen.
-async fn prepare(root: &Root) -> SocketAddr {
-    let text = root.fail(&["anteroom", "image", "fetch", "/mnt/image.tar"]).await;
+async fn prepare(root: &Root, fetch: &str) -> SocketAddr {
+    let text = root.fail(&["anteroom", "image", "fetch", "/mnt/anteroom-image.tar"]).await;
     assert!(text.contains("belongs to the user with the id"), "{text}");
-    root.run(&[&AS_SERVICE[..], &["anteroom", "image", "fetch", "/mnt/image.tar"]].concat()).await;
+    run_line(root, fetch).await;
     // So that no machine is booted if the distribution's QEMU is the host's.
     let templates = Qemu::test_cache_dir().unwrap().join("templates");
     let mut copy = Command::new("cp");
@@ -148,6 +164,14 @@ async fn check_key_is_credential(root: &Root) {
     assert!(["400", "440"].contains(&mode.trim()), "{mode}");
 }
 
+/// The last lines of the first block. The exit code of `doctor` depends on the host.
+async fn check_doctor_and_link(root: &Root, lines: &[String]) {
+    let [doctor, link] = lines else { panic!("{lines:?}") };
+    let checks = run_line(root, &format!("{{ {doctor}\n}} || [ $? = 1 ]")).await;
+    assert!(checks.contains("state directory") && checks.contains("running; "), "{checks}");
+    assert!(run_line(root, link).await.contains("login_token="), "{link}");
+}
+
 /// Takes the package through its life.
 async fn live(distribution: &str) {
     if !rustix::process::geteuid().is_root() {
@@ -165,20 +189,25 @@ async fn live(distribution: &str) {
     step("packages");
     let mut export = Command::new(built_program("anteroom").unwrap());
     export.arg("--cache-dir").arg(Qemu::test_cache_dir().unwrap()).args(["image", "export"]);
-    export.arg(shared.path().join("image.tar"));
+    export.arg(shared.path().join("anteroom-image.tar"));
     run(export).await;
     step("image exported");
     let root = Root::boot(Path::new(base.trim()), shared.path()).await;
     step("booted");
     root.run(&["groupadd", "--system", "--force", "kvm"]).await;
+    fs::write(root.host_path("usr/bin/sudo"), SUDO).unwrap();
+    fs::set_permissions(root.host_path("usr/bin/sudo"), fs::Permissions::from_mode(0o755)).unwrap();
 
-    install(&root, OLD).await;
+    let [start, upgrade, remove] = documented();
+    run_line(&root, &start[0]).await;
+    assert_installed(&root, OLD).await;
     check_installed(&root).await;
     step("installed");
-    let address = prepare(&root).await;
+    let address = prepare(&root, &start[1]).await;
     step("image fetched");
-    root.systemctl("start").await;
+    run_line(&root, &start[2]).await;
     step("serving");
+    check_doctor_and_link(&root, &start[3..]).await;
     let open = Open::start(&root, operator(&root, address).await).await;
     step("desktop of a session");
     let journal = root.run(&["journalctl", "--no-pager", "--unit=anteroom"]).await;
@@ -199,19 +228,20 @@ async fn live(distribution: &str) {
     eventually("it serves again", QEMU_WAIT_TIMEOUT, active).await.unwrap();
     open.assert_lives(&root).await;
     step("crashed");
-    for version in [NEW, OLD] {
+    for (line, version) in upgrade.iter().zip([NEW, OLD]) {
         let before = root.property("MainPID").await;
-        install(&root, version).await;
+        run_line(&root, line).await;
+        assert_installed(&root, version).await;
         assert_ne!(root.property("MainPID").await, before, "the package restarts the server");
         open.assert_lives(&root).await;
         step(&format!("version {version}"));
     }
 
-    root.run(&["apt-get", "remove", "--yes", "--quiet", "anteroom"]).await;
+    run_line(&root, &remove[0]).await;
     assert!(machines(&root).is_empty(), "the package ends its machines");
     assert!(root.host_path("var/lib/anteroom/anteroom.db").exists() && !root.host_path("usr/bin/anteroom").exists());
     root.run(&["rm", "-r", "/etc/systemd/system/anteroom.service.d", CREDENTIAL]).await;
-    root.run(&["apt-get", "purge", "--yes", "--quiet", "anteroom"]).await;
+    run_line(&root, &remove[1]).await;
     let left = root.run(&["find", "/", "-xdev", "-name", "*anteroom*", "-not", "-path", "/proc/*"]).await;
     let left: Vec<&str> = left.lines().filter(|path| !path.starts_with("/mnt/")).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -27,7 +27,7 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 pub(crate) async fn start(postgres: &OwnServer, flags: &Flags, keys: &Path, host: &str, cluster: &str) -> TestServer {
     let settings = format!(
         "[database]\nurl = 'postgresql://anteroom@/postgres?host={}'\n[vault]\nkey_file = '{}'\n\
-         [cluster]\nname = 'test'\nhost_name = '{host}'\n{cluster}",
+         [cluster]\nname = 'test'\nhost_name = '{host}'\npeer_listen = '127.0.0.1:0'\n{cluster}",
         postgres.directory(),
         keys.join("vault.key").display()
     );
@@ -153,4 +153,34 @@ async fn no_outage_of_one_register_ends_a_machine_and_one_of_both_does_on_postgr
     let log = log_of(&server);
     assert!(log.contains("acts again"), "{log}");
     server.stop_and_check_leaks().await.unwrap();
+}
+
+/// How many machines each server runs.
+fn machine_counts(servers: &[&TestServer]) -> Vec<usize> {
+    servers.iter().map(|server| server.list_machines().len()).collect()
+}
+
+#[tokio::test]
+async fn sessions_started_at_one_host_are_spread_over_all_on_postgres() {
+    const CLUSTER: &str = "liveness = 'database'\nheartbeat_interval_ms = 300\nrenew_deadline_s = 20\nfence_after_s = 30\n\
+        [machines]\nmachines_max = 8\n";
+    let (postgres, keys, flags) = (OwnServer::start(&[]).await, tempfile::tempdir().unwrap(), Flags::new());
+    let first = start(&postgres, &flags, keys.path(), "first", CLUSTER).await;
+    let second = start(&postgres, &flags, keys.path(), "second", CLUSTER).await;
+    let third = start(&postgres, &flags, keys.path(), "third", CLUSTER).await;
+    wait_health(&first.operator_client().unwrap(), "of 3 hosts").await;
+    let (api, servers) = (first.backend_client().unwrap(), [&first, &second, &third]);
+    for _ in 0..12 {
+        api.start_session("scripted").await.unwrap();
+    }
+    let all_run = async || Ok((machine_counts(&servers).iter().sum::<usize>() == 12).then_some(()));
+    eventually("a machine for each session", WAIT_MAX, all_run).await.unwrap();
+    let counts = machine_counts(&servers);
+    assert!(counts.iter().all(|count| (3..=5).contains(count)), "{counts:?}");
+    flags.set("go");
+    let none_runs = async || Ok((machine_counts(&servers).iter().sum::<usize>() == 0).then_some(()));
+    eventually("each session's end", WAIT_MAX, none_runs).await.unwrap();
+    for server in [first, second, third] {
+        server.stop_and_check_leaks().await.unwrap();
+    }
 }

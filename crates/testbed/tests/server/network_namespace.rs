@@ -29,6 +29,13 @@ pub(crate) fn rerun_inside(name: &str) -> bool {
     false
 }
 
+/// In the second run: the test can reach itself at 127.0.0.1.
+pub(crate) fn raise_loopback_inside() {
+    if std::env::var_os(INSIDE).is_some() {
+        ip("link set lo up");
+    }
+}
+
 /// The other host. Its namespace ends with the process that holds it.
 pub(crate) struct OtherHost {
     holder: Child,

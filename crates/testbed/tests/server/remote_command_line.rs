@@ -120,8 +120,8 @@ pub(crate) async fn serve_tls(listener: TcpListener, ca: TestCa, name: &str, ser
 }
 
 #[tokio::test]
-async fn commands_work_on_another_host_with_an_operators_token() {
-    if !rerun_inside("remote_command_line::commands_work_on_another_host_with_an_operators_token") {
+async fn a_profile_keeps_an_operators_token_for_commands_on_another_host() {
+    if !rerun_inside("remote_command_line::a_profile_keeps_an_operators_token_for_commands_on_another_host") {
         return;
     }
     let scene = Scene::start().await;
@@ -133,50 +133,22 @@ async fn commands_work_on_another_host_with_an_operators_token() {
     assert!(scene.succeed(&["auth", "status"]).await.contains("operator"));
     let sessions: serde_json::Value = serde_json::from_str(&scene.succeed(&["sessions", "--json"]).await).unwrap();
     let session = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
-    for arguments in [
-        &["sessions"][..],
-        &["sessions", &session],
-        &["top", "--once"],
-        &["sessions", "cancel", "--all"],
-        &["providers", "list"],
-        &["credentials", "list"],
-        &["credentials", "show", &credential],
-        &["helpers", "list", &session],
-        &["diagnose", &session],
-        &["logs", &session],
-        &["bundle", &session],
-        &["reconcile", "--dry-run"],
-        &["audit", "tail"],
-        &["audit", "export", "--format", "csv"],
-        &["audit", "verify"],
-        &["login-link"],
-        &["keys", "list"],
-        &["keys", "rotate"],
-        &["token", "list"],
-        &["doctor", "--leaks"],
-        &["erase", "--user", "no such user", "--yes"],
-    ] {
+    for arguments in [&["sessions", &session][..], &["credentials", "show", &credential], &["logs", &session]] {
         let out = scene.succeed(arguments).await;
         assert!(!out.trim().is_empty(), "{arguments:?} prints something");
     }
+    scene.succeed(&["bundle", &session]).await;
     assert!(scene.path(&format!("anteroom-{session}.tar.gz")).exists());
     let created = scene.succeed(&["token", "create", "of another host"]).await;
     fs::write(scene.path("new"), &created).unwrap();
     let me = scene.succeed(&["auth", "status", "--server", &scene.url, "--token", "new"]).await;
     assert!(me.contains("of another host (backend)"), "{me}");
-    for (arguments, what) in [
-        (&["--profile", "far", "serve"][..], "is the server"),
-        (&["--profile", "far", "doctor"], "checks the host"),
-        (&["--server", &scene.url, "image", "show"], "images"),
-        (&["--server", &scene.url, "providers", "check"], "descriptors"),
-        (&["--server", &scene.url, "keys", "accept-rows"], "files of the server's host"),
-    ] {
+    for (arguments, what) in
+        [(&["--profile", "far", "serve"][..], "is the server"), (&["--server", &scene.url, "image", "show"], "images")]
+    {
         let error = scene.fail(arguments).await;
         assert!(error.contains(what) && error.contains("Run it on the server's host"), "{error}");
     }
-    assert!(scene.fail(&["logs"]).await.contains("name a session"));
-    let error = scene.fail(&["logs", &session, "--follow"]).await;
-    assert!(error.contains("--follow reads the file on the server's host"), "{error}");
     scene.end().await;
 }
 

@@ -5,6 +5,7 @@ import { CopyButton } from "../../components/copy-button";
 import { IsolationNote } from "../../components/isolation-note";
 import { clock } from "../../clock";
 import { adminApi, type MachineList, type Overview } from "../api";
+import { ClusterHosts } from "../cluster-hosts";
 import { formatCount, formatDuration, formatMib, formatSize, words } from "../format";
 import { Age, LiveMark, Loading, Panel, SessionLink, Table, Time, useNow } from "../parts";
 import { useData } from "../use-data";
@@ -23,6 +24,7 @@ export function MachinesPage() {
         <LiveMark />
       </div>
       {overview === null ? <Loading problem={problem} what="the host's capacity" /> : <Capacity overview={overview} />}
+      <ClusterHosts />
       <IsolationNote isolation={health?.isolation ?? null} />
       {list === null ? <Loading problem={list_problem} what="machines" /> : <Machines machines={list.machines} />}
       {list === null ? null : <Image image={list.image} />}

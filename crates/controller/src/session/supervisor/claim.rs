@@ -95,6 +95,19 @@ pub(super) async fn claim_machine(
             });
         }
     }
+    write_claimed(context, session, generation, machine, (channels, origin), is_use).await;
+    Ok(())
+}
+
+/// Writes that the machine is claimed. An error is only logged: the claim itself succeeded, and the row is informative.
+async fn write_claimed(
+    context: &SessionContext,
+    session: &ActiveSession,
+    generation: u32,
+    machine: &MachineId,
+    (channels, origin): (&Channels, &MachineOrigin),
+    is_use: bool,
+) {
     let change = SessionChange::new()
         .with_claimed_generation(Some(generation))
         .with_cli_started(true)
@@ -113,12 +126,10 @@ pub(super) async fn claim_machine(
             session.notify_subscribers();
         }
         Ok(TransitionOutcome::Conflict(_)) => {}
-        // The claim itself succeeded; the row is only informative.
         Err(error) => {
             tracing::error!(outcome = "claim_not_written", session = %session.id, error = %chain(&error), "claim not written");
         }
     }
-    Ok(())
 }
 
 /// Counts the start of the row's machine, unless this server did not start it.

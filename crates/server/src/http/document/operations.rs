@@ -129,6 +129,7 @@ fn complete_path_parameter(route: &Route, parameter: &mut Value) {
         ("/api/auth/session/", "SessionId", "The session's id."),
         ("/api/credentials/", "CredentialId", "The credential's id."),
         ("/api/tokens/", "CallerId", "The token's id."),
+        ("/api/hosts/", "HostId", "The host's id."),
         ("/api/browsers/", "CallerId", "The browser's id."),
         ("/api/webhook/messages/", "MessageId", "The message's `webhook-id`."),
     ];

@@ -1,7 +1,7 @@
 //! What the types of the API do not say about their JSON: the form of ids and times, and the list of error codes.
 
 use super::reference;
-use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, MessageId, Problem, SessionId};
+use anteroom_wire::{CallerId, CredentialId, EndReason, HostId, MachineId, MessageId, Problem, SessionId};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ pub(super) fn complete(components: &mut Value) {
     let schemas = &mut components["schemas"];
     let prefixes = [
         ("SessionId", SessionId::PREFIX),
+        ("HostId", HostId::PREFIX),
         ("MachineId", MachineId::PREFIX),
         ("CredentialId", CredentialId::PREFIX),
         ("MessageId", MessageId::PREFIX),
@@ -23,6 +24,8 @@ pub(super) fn complete(components: &mut Value) {
         schemas[name]["pattern"] = format!("^{prefix}{ID_BODY}$").into();
         schemas[name]["examples"] = json!([format!("{prefix}{ID_BODY_EXAMPLE}")]);
     }
+    schemas["FenceRequest"]["properties"]["i_saw_it_dead"]["const"] = true.into();
+    schemas["FenceRequest"]["examples"] = json!([{ "i_saw_it_dead": true }]);
     schemas["ProviderId"]["pattern"] = "^[a-z][a-z0-9_]{0,39}$".into();
     schemas["ProviderId"]["examples"] = json!(["demo"]);
     for schema in schemas.as_object_mut().into_iter().flat_map(|named| named.values_mut()) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// Adds the two WebSockets, and the events of the two event streams.
+/// Adds the two WebSockets, and the events of the event streams.
 pub(super) fn add(paths: &mut Value) {
     paths["/api/auth/session/{id}/novnc/websock"]["get"] =
         socket("open_desktop_socket", "Opens the desktop: RFB 3.8 in binary messages.", &json!([]));
@@ -30,6 +30,14 @@ pub(super) fn add(paths: &mut Value) {
     describe_stream(
         &mut paths["/api/sessions/events"]["get"]["responses"]["200"],
         &[("session", "SessionView"), ("reset", "StreamReset"), ("closed", "ProblemBody")],
+    );
+    describe_stream(
+        &mut paths["/api/log/events"]["get"]["responses"]["200"],
+        &[("line", ""), ("live", ""), ("closed", "ProblemBody")],
+    );
+    describe_stream(
+        &mut paths["/api/audit/events"]["get"]["responses"]["200"],
+        &[("live", ""), ("record", "AuditRecord"), ("closed", "ProblemBody")],
     );
 }
 
@@ -56,10 +64,11 @@ fn socket(operation_id: &str, description: &str, queries: &Value) -> Value {
     })
 }
 
-/// Says which events a stream has, and which schema the data of each has.
+/// Says which events a stream has, and which schema the data of each has; without a name it is any object.
 fn describe_stream(response: &mut Value, events: &[(&str, &str)]) {
     let of_event = |(event, schema): &(&str, &str)| {
-        let data = json!({ "type": "string", "contentMediaType": "application/json", "contentSchema": reference("schemas", schema) });
+        let schema = if schema.is_empty() { json!({ "type": "object" }) } else { reference("schemas", schema) };
+        let data = json!({ "type": "string", "contentMediaType": "application/json", "contentSchema": schema });
         let properties = json!({ "event": { "const": event }, "id": { "type": "string" }, "data": data });
         json!({ "type": "object", "required": ["event", "data"], "properties": properties })
     };

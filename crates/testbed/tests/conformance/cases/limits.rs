@@ -54,6 +54,8 @@ pub(crate) async fn renew_deadline_ends_a_machine_without_its_server(host: &Host
     assert_eq!((&receipt.cause, receipt.exit_reason()), (&ExitCause::RenewDeadline, ExitReason::RenewDeadline));
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     host.end(server).await;
+    // It belongs to the host, not to a machine.
+    std::fs::remove_file(file.path()).unwrap();
 }
 
 /// CLOCK_BOOTTIME, milliseconds.

@@ -1,0 +1,198 @@
+//! The listener for the other hosts: only they are answered, and machines that join.
+
+use super::{join, own_status};
+use crate::{
+    app::App,
+    peers::{Directory, FromHost, PING_PATH, Peers, take_client},
+};
+use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, host_of};
+use anteroom_controller::log::line_budget::SECURITY_TARGET;
+use anteroom_wire::HostId;
+use axum::{Router, body::Body, extract::ConnectInfo};
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+/// Handshakes at once; further connections are closed.
+pub(crate) const HANDSHAKES_MAX: usize = 64;
+/// Connections of hosts at once; further ones are closed. Each viewer through another host has one.
+pub(crate) const CONNECTIONS_MAX: usize = 16_384;
+/// Time for a handshake, milliseconds.
+pub(crate) const HANDSHAKE_MS_MAX: u64 = 3_000;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 1_000;
+/// Windows of HTTP/2, bytes.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How long the kernel repeats unacknowledged data, milliseconds.
+const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
+/// Time until the kernel is asked for a connection again after it refused, milliseconds.
+const ACCEPT_RETRY_MS: u64 = 100;
+
+/// Serves other hosts.
+#[derive(Clone)]
+pub(crate) struct PeerListener {
+    app: App,
+    router: Router,
+    peers: Arc<Peers>,
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a connection ends before a request.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] tokio_rustls::rustls::Error),
+    #[error("the handshake takes too long")]
+    Slow,
+    #[error("the host {0} is not in the cluster")]
+    NotMember(HostId),
+    #[error("the certificate names no host")]
+    NoHost,
+}
+
+impl PeerListener {
+    /// Serves these routes to other hosts.
+    pub(crate) fn new(app: &App, router: Router, peers: Arc<Peers>, tasks: TaskTracker) -> Self {
+        Self {
+            app: app.clone(),
+            router,
+            peers,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            tasks,
+            stop: app.stop.clone(),
+        }
+    }
+
+    /// Accepts connections until the server stops.
+    pub(crate) async fn serve(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(outcome = "accept_failed", %error, "connection of a host not accepted");
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                    continue;
+                }
+            };
+            let permits =
+                (Arc::clone(&self.handshakes).try_acquire_owned(), Arc::clone(&self.connections).try_acquire_owned());
+            if let (Ok(handshake), Ok(connection)) = permits {
+                let this = self.clone();
+                self.tasks.spawn(async move {
+                    if let Err(error) = this.accept(stream, handshake).await {
+                        tracing::info!(target: SECURITY_TARGET, outcome = "peer_refused", %error, "connection to the listener for hosts refused");
+                    }
+                    drop(connection);
+                });
+            }
+        }
+    }
+
+    async fn accept(self, stream: TcpStream, handshake: tokio::sync::OwnedSemaphorePermit) -> Result<(), Refused> {
+        let accepted = async {
+            stream.set_nodelay(true)?;
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX).map_err(io::Error::from)?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let is_joining = start.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == ALPN_JOIN));
+            let tls = self.peers.tls();
+            let config = if is_joining { tls.accept_joining()? } else { tls.accept_hosts()? };
+            Ok::<_, Refused>((start.into_stream(config).await?, is_joining))
+        };
+        let accepted = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), accepted).await;
+        let (stream, is_joining) = accepted.map_err(|_| Refused::Slow)??;
+        if is_joining {
+            // Counts as a handshake until it is answered.
+            join::serve(&self.app, &self.peers, stream).await;
+            return Ok(());
+        }
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let host = certificates.first().and_then(host_of).ok_or(Refused::NoHost)?;
+        if !self.peers.directory.contains(&host).await {
+            return Err(Refused::NotMember(host));
+        }
+        drop(handshake);
+        self.serve_host(stream, host).await;
+        Ok(())
+    }
+
+    /// Serves a host until it closes, this server stops, or the host is removed.
+    async fn serve_host(self, stream: TlsStream<TcpStream>, host: HostId) {
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+        let directory = self.peers.directory.clone();
+        let stop = self.stop.clone();
+        let service = service_fn({
+            let host = host.clone();
+            move |request| self.clone().answer(request, host.clone())
+        });
+        let stream = TokioIo::new(stream);
+        if is_http2 {
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS_MAX)
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .serve_connection(stream, service);
+            until_removed(served, &directory, &host, &stop).await;
+        } else {
+            let served =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).with_upgrades();
+            until_removed(served, &directory, &host, &stop).await;
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>, host: HostId) -> Result<Response<Body>, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        if parts.uri.path() == PING_PATH {
+            let status = serde_json::to_vec(&own_status(&self.app)).unwrap_or_default();
+            return Ok(Response::new(Body::from(status)));
+        }
+        let Some(client) = take_client(&mut parts, &self.app.auth.addresses) else {
+            return Ok(empty(StatusCode::BAD_REQUEST));
+        };
+        parts.extensions.insert(ConnectInfo(client));
+        parts.extensions.insert(FromHost(host));
+        self.router.oneshot(Request::from_parts(parts, Body::new(body))).await
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+async fn until_removed<T, E>(
+    served: impl Future<Output = Result<T, E>>,
+    directory: &Directory,
+    host: &HostId,
+    stop: &CancellationToken,
+) {
+    tokio::select! {
+        _ = served => {}
+        () = directory.wait_removed(host) => {}
+        () = stop.cancelled() => {}
+    }
+}

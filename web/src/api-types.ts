@@ -2495,10 +2495,18 @@ export interface components {
             /** @description Its sentence. */
             sentence: string;
         };
-        /** @description Request of `POST /api/hosts/{id}/fence`. */
+        /**
+         * @description Request of `POST /api/hosts/{id}/fence`.
+         * @example {
+         *       "i_saw_it_dead": true
+         *     }
+         */
         FenceRequest: {
-            /** @description The operator has seen that the host is switched off or that its machines have ended. If they run on, a session has two machines. */
-            i_saw_it_dead: boolean;
+            /**
+             * @description The operator has seen that the host is switched off or that its machines have ended. If they run on, a session has two machines.
+             * @constant
+             */
+            i_saw_it_dead: true;
         };
         /**
          * @description Answer of `POST /api/hosts/{id}/fence`.

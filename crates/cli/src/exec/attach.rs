@@ -1,8 +1,8 @@
 //! `anteroom attach SESSION`: the session's terminal in this terminal, as the page shows it. Connects again when the machine is replaced.
 
-use super::{print_status, tty};
+use super::{print_status, stream::is_temporary, tty};
 use crate::client::{ApiClient, ClientError, LocalWebSocket};
-use anteroom_wire::{EndReason, Problem, SessionId, agent::TerminalSize, api::Ticket};
+use anteroom_wire::{EndReason, SessionId, agent::TerminalSize, api::Ticket};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
@@ -90,18 +90,6 @@ async fn attach(client: &ApiClient, session: &SessionId) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
     }
-}
-
-fn is_temporary(code: &str) -> bool {
-    [
-        Problem::NotReady,
-        Problem::AgentUnreachable,
-        Problem::TooManyRequests,
-        Problem::ShuttingDown,
-        Problem::ClusterContactLost,
-    ]
-    .map(Problem::code)
-    .contains(&code)
 }
 
 async fn open(client: &ApiClient, session: &SessionId) -> Result<LocalWebSocket, ClientError> {

@@ -229,7 +229,7 @@ pub(super) fn local_tty() -> ExecTty {
 }
 
 /// Whether a later attempt may succeed.
-fn is_temporary(code: &str) -> bool {
+pub(super) fn is_temporary(code: &str) -> bool {
     [
         Problem::NotReady,
         Problem::AgentUnreachable,

@@ -63,7 +63,7 @@ fn a_seed_repeats_exactly() {
     assert_ne!(first.digest, run_small(Liveness::Etcd, 8).digest);
 }
 
-/// In each run the checks of [`World`] hold: whoever acts for a session holds it, and no session is lost.
+/// In each run the checks of [`World`] hold: the host that acts for a session holds it, and no session is lost.
 #[test]
 fn five_hosts_with_faults_of_all_kinds_run_each_session_once_at_a_time_and_lose_none() {
     let sum = run_seeds(0..1_000);

@@ -224,7 +224,7 @@ impl World {
         self.figures.digest = bytes.fold(self.figures.digest ^ 0xcbf2_9ce4_8422_2325, add);
     }
 
-    /// Whoever acts for a session is its holder. Checked whenever a host begins to act, may act for longer, or wakes up.
+    /// The host that acts for a session is its holder. Checked whenever a host begins to act, may act for longer, or wakes up.
     pub(crate) fn check_host(&self, host: usize) {
         let host = &self.hosts[host];
         if host.acts(self.now_ms) {

@@ -38,7 +38,7 @@ async fn hosts_of_a_cluster_share_a_database_and_a_server_alone_is_refused_meanw
     a.close().await;
     b.close().await;
     let lone = Store::open(&fixture.address, alone).await.unwrap();
-    assert!(Store::open(&fixture.address, of_cluster).await.is_err(), "a server alone shares with nobody");
+    assert!(Store::open(&fixture.address, of_cluster).await.is_err(), "a server that is alone shares with no other");
     lone.close().await;
 }
 

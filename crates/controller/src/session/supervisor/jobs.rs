@@ -265,7 +265,7 @@ async fn write(
             {
                 return Event::SessionEnded(EndReason::SessionTampered);
             }
-            // The supervisor ends as if the server stopped; whoever holds the session goes on.
+            // The supervisor ends as if the server stopped; the host that holds the session goes on.
             Err(StoreError::NotHolder(_)) => return Event::ServerStopping,
             Err(error) => {
                 tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "transition not written; retrying");

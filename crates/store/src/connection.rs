@@ -10,6 +10,7 @@ use sqlx::{
     any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo},
     pool::PoolConnection,
 };
+use std::time::Duration;
 
 /// A connection, or a transaction on one.
 #[derive(Debug)]
@@ -96,6 +97,14 @@ impl Readers {
             Self::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
             Self::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
         })
+    }
+
+    /// How long ago a database of PostgreSQL answered last.
+    pub(crate) fn answered_ago(&self) -> Option<Duration> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(pool) => Some(pool.answered_ago()),
+        }
     }
 
     pub(crate) async fn close(&self) {

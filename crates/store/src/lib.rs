@@ -105,6 +105,7 @@ pub use login_tokens::{LoginScope, NewLoginToken, RedeemedLoginToken};
 pub use look_alike::look_alike;
 pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{AbandonedMessageRow, MessageRow, NewMessage, Regarding, Resend};
+pub use postgres::limits as postgres_limits;
 pub use purpose::{CredentialUse, SessionPurpose};
 pub use readable_from::READABLE_FROM;
 pub use restored::Restored;

@@ -6,6 +6,14 @@
 pub(crate) mod connector;
 pub(crate) mod pool;
 
+/// What docs/limits.md lists.
+pub mod limits {
+    pub use super::{
+        connector::{CONNECT_MS_MAX, IDLE_IN_TRANSACTION_MS_MAX, STATEMENT_MS_MAX},
+        pool::ANSWER_MS_MAX,
+    };
+}
+
 use crate::{
     PostgresAddress, StoreError, StoreSettings,
     connection::{Connection, Readers},
@@ -88,6 +96,11 @@ impl Postgres {
             other => other?,
         }
         Ok(Connection::Postgres(lease))
+    }
+
+    /// How long ago the database answered last on the writing connection.
+    pub(crate) fn answered_ago(&self) -> Duration {
+        self.writer.answered_ago()
     }
 
     pub(crate) async fn close(&self) {

@@ -133,10 +133,26 @@ impl RowMacs {
         table: &'static Table,
         key: Key<'_>,
     ) -> Result<(), StoreError> {
-        let Some(ring) = self.ring() else { return Ok(()) };
+        if self.ring().is_none() {
+            return Ok(());
+        }
         let Some(row) = table.fetch(&mut *connection, key).await? else { return Ok(()) };
-        let (content, _) = table.content_of(&row)?;
-        table.write_mac(connection, &row, &ring.row_mac(&content)).await
+        self.renew_row(connection, table, &row).await
+    }
+
+    /// As [`RowMacs::renew`], of a row that this transaction has read with all covered columns since it has changed it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub(crate) async fn renew_row(
+        &self,
+        connection: &mut Connection,
+        table: &'static Table,
+        row: &AnyRow,
+    ) -> Result<(), StoreError> {
+        let Some(ring) = self.ring() else { return Ok(()) };
+        let (content, _) = table.content_of(row)?;
+        table.write_mac(connection, row, &ring.row_mac(&content)).await
     }
 
     /// The rows whose alarm is raised.

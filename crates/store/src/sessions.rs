@@ -114,22 +114,26 @@ impl<'a> OwnerFilter<'a> {
     }
 }
 
-/// `SELECT` with every column.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
-             generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
-             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
-             renewed_credential_id, exit_code, settings, idempotency_key, host_id, host_incarnation, placement, queued_at_ms, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
-             (SELECT role FROM callers WHERE callers.id = sessions.caller_id) AS owner_role \
-             FROM sessions ",
-            $rest
-        )
+/// Every column of a session, and its owner's name and role.
+macro_rules! columns {
+    () => {
+        "id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
+         generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
+         idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
+         renewed_credential_id, exit_code, settings, idempotency_key, host_id, host_incarnation, placement, queued_at_ms, mac, \
+         (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
+         (SELECT role FROM callers WHERE callers.id = sessions.caller_id) AS owner_role"
     };
 }
 
-// After the macro, which it uses.
+/// `SELECT` with every column.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM sessions ", $rest)
+    };
+}
+
+// After the macros, which they use.
 mod find;
 mod held;
 
@@ -154,8 +158,7 @@ impl Store {
             if new.place == NewSessionPlace::ThisHost && row.holder != holder {
                 return Err(self.refuse(transaction, &row.id));
             }
-            timeline::create_head(self.row_macs(), &mut transaction, &row.id).await?;
-            timeline::append_entry_in(&mut transaction, &row.id, entry, self, u64::MAX).await?;
+            timeline::begin_timeline_in(&mut transaction, &row.id, entry, self).await?;
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)
@@ -319,17 +322,18 @@ async fn insert(
         NewSessionPlace::ThisHost => (holder, false, None),
         NewSessionPlace::Waits { placement } => (None, holder.is_some(), placement.as_deref()),
     };
-    if let Some(key) = key
-        && let Some(found) = with_key(macs, &mut *connection, &new.owner, key).await?
-    {
-        return Ok(found);
+    if let Some(external) = external {
+        // A repeated request finds its own session, which uses the machine.
+        if let Some(key) = key
+            && let Some(found) = with_key(macs, &mut *connection, &new.owner, key).await?
+        {
+            return Ok(found);
+        }
+        if let Some(holder) = holder_of(macs, &mut *connection, external).await? {
+            return Ok(CreateSessionOutcome::MachineInUse(holder));
+        }
     }
-    if let Some(external) = external
-        && let Some(holder) = holder_of(macs, &mut *connection, external).await?
-    {
-        return Ok(CreateSessionOutcome::MachineInUse(holder));
-    }
-    let done = sqlx::query(
+    let inserted = sqlx::query(concat!(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
          generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms, external_machine, \
          agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id, settings, \
@@ -341,8 +345,9 @@ async fn insert(
          CASE WHEN CAST($22 AS BIGINT) IS NOT NULL THEN COALESCE(\
          (SELECT MAX(fair_rank) + 1 FROM sessions WHERE state = 'active' AND host_id IS NULL AND fair_class = 1 AND caller_id = $2), \
          (SELECT MIN(fair_rank) FROM sessions WHERE state = 'active' AND host_id IS NULL AND fair_class = 1), 0) END) \
-         ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
-    )
+         ON CONFLICT (caller_id, idempotency_key) DO NOTHING RETURNING ",
+        columns!()
+    ))
     .bind(new.id.as_str())
     .bind(new.owner.as_str())
     .bind(new.user_id.as_deref())
@@ -365,12 +370,12 @@ async fn insert(
     .bind(holder.map(|holder| to_sql_integer(holder.incarnation)))
     .bind(placement)
     .bind(waits.then(|| to_sql_integer(new.created_at_ms)))
-    .execute(&mut *connection)
+    .fetch_all(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;
-    if done.rows_affected() == 1 {
-        macs.renew(&mut *connection, &SESSIONS, new.id.as_str().into()).await?;
-        return Ok(CreateSessionOutcome::New(fetch_existing_session(macs, connection, &new.id).await?));
+    if let Some(row) = inserted.first() {
+        macs.renew_row(connection, &SESSIONS, row).await?;
+        return row::decode_unverified(row).map(CreateSessionOutcome::New);
     }
     let found = match key {
         Some(key) => with_key(macs, connection, &new.owner, key).await?,

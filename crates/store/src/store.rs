@@ -13,7 +13,10 @@ use crate::{
     sqlite::Sqlite,
     write_transaction::WriteTransaction,
 };
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 /// The database. Cloning is cheap and shares the connections; they close with the last clone or with [`Store::close`].
 #[derive(Clone)]
@@ -132,6 +135,16 @@ impl Store {
             .await
             .map_err(failed)?;
         Ok(())
+    }
+
+    /// How long ago a database of PostgreSQL answered last, to any statement; `None`: the database is a file.
+    pub fn answered_ago(&self) -> Option<Duration> {
+        match &self.0.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(postgres) => {
+                self.0.reader.answered_ago().map(|reader| reader.min(postgres.answered_ago()))
+            }
+        }
     }
 
     /// Closes all connections; SQLite merges its write-ahead log into the file. Later calls fail as unavailable.

@@ -6,8 +6,6 @@
 mod head;
 mod of_kinds;
 
-pub(crate) use head::create_head;
-
 use crate::{
     ObservedWrite, Store, StoreError, StoreSettings, UnixMs, WriteKind,
     connection::Connection,
@@ -174,12 +172,36 @@ async fn append_at(
     store: &Store,
     entries_max: u64,
 ) -> Result<AppendOutcome, StoreError> {
-    const OPERATION: &str = "append to a session's timeline";
     let entry = bounded(entry, store.settings());
     let number = head.next_number();
     if number > entries_max {
         return Ok(AppendOutcome::TimelineFull);
     }
+    insert_entry(connection, session, number, &entry, store).await?;
+    head.write_count(store.row_macs(), connection, session, number).await?;
+    let NewTimelineEntry { at_ms, kind, sentence, data } = entry;
+    Ok(AppendOutcome::Appended(TimelineRow { number, at_ms, kind, sentence, data }))
+}
+
+/// Begins the timeline of a session that this transaction has inserted.
+pub(crate) async fn begin_timeline_in(
+    connection: &mut Connection,
+    session: &SessionId,
+    entry: NewTimelineEntry,
+    store: &Store,
+) -> Result<(), StoreError> {
+    const FIRST: u64 = 1;
+    head::create(store.row_macs(), &mut *connection, session, FIRST).await?;
+    insert_entry(connection, session, FIRST, &bounded(entry, store.settings()), store).await
+}
+
+async fn insert_entry(
+    connection: &mut Connection,
+    session: &SessionId,
+    number: u64,
+    entry: &NewTimelineEntry,
+    store: &Store,
+) -> Result<(), StoreError> {
     let data = entry.data.to_string();
     let content = RowContent::new("timeline")
         .text(Some(session.as_str()))
@@ -198,12 +220,10 @@ async fn append_at(
     .bind(entry.sentence.as_str())
     .bind(data.as_str())
     .bind(store.row_macs().mac(&content))
-    .execute(&mut *connection)
+    .execute(connection)
     .await
-    .map_err(query_error(OPERATION))?;
-    head.write_count(store.row_macs(), connection, session, number).await?;
-    let NewTimelineEntry { at_ms, kind, sentence, data } = entry;
-    Ok(AppendOutcome::Appended(TimelineRow { number, at_ms, kind, sentence, data }))
+    .map_err(query_error("append to a session's timeline"))?;
+    Ok(())
 }
 
 /// Makes one clean line of every text in an entry's data.

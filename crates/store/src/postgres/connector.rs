@@ -8,11 +8,11 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// The longest wait for a connection to one server, milliseconds.
-const CONNECT_MS_MAX: u64 = 5_000;
+pub const CONNECT_MS_MAX: u64 = 5_000;
 /// The server's limit for one statement, milliseconds.
-const STATEMENT_MS_MAX: u64 = 15_000;
+pub const STATEMENT_MS_MAX: u64 = 15_000;
 /// How long a host of a cluster may leave a write transaction without a statement, milliseconds.
-const IDLE_IN_TRANSACTION_MS_MAX: u64 = 2_000;
+pub const IDLE_IN_TRANSACTION_MS_MAX: u64 = 2_000;
 /// How long a connection waits for the lock that another server holds: one that was killed a moment ago still has it.
 const SERVER_LOCK_MS_MAX: u64 = 3_000;
 const SERVER_LOCK_AGAIN_MS: u64 = 100;

@@ -22,7 +22,7 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 
 /// The longest wait for the answer to one statement, milliseconds; longer than the server's own limit for a statement.
-const ANSWER_MS_MAX: u64 = 20_000;
+pub const ANSWER_MS_MAX: u64 = 20_000;
 /// A connection that was not used for so long is tried before it is used, milliseconds.
 const TRY_AFTER_MS: u64 = 200;
 /// The longest wait for the end of a transaction whose caller is away, milliseconds.
@@ -51,6 +51,8 @@ struct Shared {
     is_closed: AtomicBool,
     /// Why there is no connection.
     last_error: Mutex<Option<String>>,
+    /// When the database answered last.
+    answered: Mutex<Instant>,
 }
 
 impl Pool {
@@ -66,6 +68,7 @@ impl Pool {
             is_connecting: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             last_error: Mutex::default(),
+            answered: Mutex::new(Instant::now()),
         }));
         pool.0.give_back(first);
         fill(&pool.0);
@@ -96,6 +99,7 @@ impl Pool {
             match timeout(left, lease.connection().ping()).await {
                 Ok(Ok(())) => {
                     lease.state = LeaseState::Usable;
+                    lease.shared.record_answer();
                     return Ok(lease);
                 }
                 Ok(Err(_)) => lease.state = LeaseState::Broken,
@@ -103,6 +107,11 @@ impl Pool {
                 Err(_) => return Err(self.0.no_connection()),
             }
         }
+    }
+
+    /// How long ago the database answered last.
+    pub(crate) fn answered_ago(&self) -> Duration {
+        self.0.answered.lock().elapsed()
     }
 
     /// Closes all idle connections; those in use are closed when they are given back.
@@ -123,6 +132,10 @@ impl Shared {
         }
         self.idle.lock().push((connection, Instant::now()));
         self.ready.add_permits(1);
+    }
+
+    fn record_answer(&self) {
+        *self.answered.lock() = Instant::now();
     }
 
     fn no_connection(&self) -> Error {
@@ -247,6 +260,7 @@ impl Lease {
             Ok(steps) => {
                 let error = steps.iter().find_map(|step| step.as_ref().err());
                 self.state = state_after(before, error);
+                self.record_answer();
                 steps
             }
             Err(_) => vec![Err(self.no_answer())],
@@ -266,9 +280,17 @@ impl Lease {
         match timeout(Duration::from_millis(ANSWER_MS_MAX), row).await {
             Ok(row) => {
                 self.state = state_after(before, row.as_ref().err());
+                self.record_answer();
                 row
             }
             Err(_) => Err(self.no_answer()),
+        }
+    }
+
+    /// An error of a statement is an answer, the end of the connection is none.
+    fn record_answer(&self) {
+        if self.state != LeaseState::Broken {
+            self.shared.record_answer();
         }
     }
 

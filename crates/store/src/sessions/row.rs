@@ -188,6 +188,11 @@ impl SessionRow {
 /// The row was changed outside of this program, or has values that it cannot have written.
 pub(super) fn decode_session_row(macs: &RowMacs, row: &AnyRow) -> Result<SessionRow, StoreError> {
     macs.verify(&SESSIONS, row)?;
+    decode_unverified(row)
+}
+
+/// As [`decode_session_row`], of a row that this transaction has written.
+pub(super) fn decode_unverified(row: &AnyRow) -> Result<SessionRow, StoreError> {
     let reader = RowReader::new(row, "sessions", "id");
     Ok(SessionRow {
         id: reader.parsed("id")?,

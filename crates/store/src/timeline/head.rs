@@ -37,15 +37,18 @@ fn content(session: &str, entries: i64) -> RowContent {
     RowContent::new("timeline_heads").text(Some(session)).number(Some(entries))
 }
 
-/// Creates the head of a new session's timeline.
-pub(crate) async fn create_head(
+/// Creates the head of a new session's timeline, which has so many entries.
+pub(super) async fn create(
     macs: &RowMacs,
     connection: &mut Connection,
     session: &SessionId,
+    entries: u64,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO timeline_heads (session_id, entries, mac) VALUES ($1, 0, $2)")
+    let entries = to_sql_integer(entries);
+    sqlx::query("INSERT INTO timeline_heads (session_id, entries, mac) VALUES ($1, $2, $3)")
         .bind(session.as_str())
-        .bind(macs.mac(&content(session.as_str(), 0)))
+        .bind(entries)
+        .bind(macs.mac(&content(session.as_str(), entries)))
         .execute(connection)
         .await
         .map_err(query_error(OPERATION))?;

@@ -94,8 +94,9 @@ impl Starts {
     }
 }
 
-#[tokio::test]
-async fn all_starts_succeed_after_the_database_was_frozen_for_ten_seconds() {
+/// Freezes the database for so long under these starts. Returns the times of the attempts that succeeded later than so long after that.
+#[expect(clippy::print_stdout, reason = "figures for docs/measurements.md")]
+async fn starts_around_a_freeze(frozen_for: Duration, back_after: Duration) -> Vec<Duration> {
     let server = OwnServer::start(&[]).await;
     let store = Store::open(&address_of(&server), StoreSettings::default()).await.unwrap();
     let owner = with_owner(&store).await;
@@ -105,24 +106,45 @@ async fn all_starts_succeed_after_the_database_was_frozen_for_ten_seconds() {
     starts.go_on_while(|_| began.elapsed() < BEFORE).await;
     server.signal_all(Signal::STOP);
     let frozen = Instant::now();
-    starts.go_on_while(|_| frozen.elapsed() < FROZEN).await;
+    starts.go_on_while(|_| frozen.elapsed() < frozen_for).await;
     server.signal_all(Signal::CONT);
     let thawed = Instant::now();
     starts.go_on_while(|starts| starts.waiting() > FEW && thawed.elapsed() < BACK_MAX).await;
     assert!(starts.waiting() <= FEW, "{} starts wait", starts.waiting());
+    let back = thawed.elapsed();
+    starts.go_on_while(|_| thawed.elapsed() < back.max(back_after)).await;
     let count = starts.running.len();
     starts.go_on_while(|starts| starts.running.len() < count + 100).await;
 
     let (mut sessions, mut later, mut first) = (BTreeSet::new(), Vec::new(), BACK_MAX);
+    let all = starts.running.len();
     for (number, start) in starts.running.into_iter().enumerate() {
         let (session, took, ended) = tokio::time::timeout(BACK_MAX, start).await.unwrap().unwrap();
         assert!(sessions.insert(session), "each start created one session");
         first = first.min(ended.checked_duration_since(thawed).unwrap_or(BACK_MAX));
         later.extend((number >= count).then_some(took));
     }
-    assert!(first < Duration::from_secs(3), "the first start after {first:?}");
     later.sort();
+    println!(
+        "frozen for {frozen_for:?}: {all} starts, the first {first:?} after the end, no more waited after {back:?}; \
+         from {back_after:?} on p50 {:?}, p95 {:?}, p99 {:?}",
+        later[50], later[95], later[98]
+    );
+    assert!(first < Duration::from_secs(3), "the first start after {first:?}");
+    later
+}
+
+#[tokio::test]
+async fn all_starts_succeed_after_the_database_was_frozen_for_ten_seconds() {
+    let later = starts_around_a_freeze(FROZEN, Duration::ZERO).await;
     // 10 ms on an idle host.
+    assert!(later[98] < Duration::from_millis(500), "p99 {:?}", later[98]);
+}
+
+/// On an idle host, with optimisation, 99 of 100 starts take less than 50 ms from 5 s on (docs/measurements.md).
+#[tokio::test]
+async fn full_all_starts_succeed_after_the_database_was_frozen_for_a_minute() {
+    let later = starts_around_a_freeze(Duration::from_secs(60), Duration::from_secs(5)).await;
     assert!(later[98] < Duration::from_millis(500), "p99 {:?}", later[98]);
 }
 

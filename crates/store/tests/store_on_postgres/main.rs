@@ -33,6 +33,7 @@ mod schema;
 #[path = "../store/sessions.rs"]
 mod sessions;
 mod several_servers;
+mod statement_texts;
 #[path = "../store/transitions.rs"]
 mod transitions;
 #[path = "../store/webhook_credentials.rs"]

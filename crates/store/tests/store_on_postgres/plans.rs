@@ -1,41 +1,100 @@
-//! Every statement text of a scenario, as the server has logged it, is explained: those of a start, a viewer and a delivery use indices.
+//! Every statement text of this crate is explained on both databases, as the server has logged it in a scenario, or as it is in the
+//! sources. Those of a start, a viewer, a delivery and a host of a cluster use indices.
+
+mod cluster;
 
 use crate::{
     database::OWN_SERVER,
-    fixture::{HOUR, NOW, StoreFixture, entry},
+    fixture::{HOUR, NOW, StoreFixture, entry, settings},
     own_server::OwnServer,
+    statement_texts::{StatementText, statement_texts},
 };
 use anteroom_store::{
-    CallerFilter, CallerKind, ErasedUser, ExpectedState, IdempotencyKey, LoginScope, NewLoginToken, NewMessage,
-    NewSession, NewTicket, OwnerFilter, Regarding, SessionChange, SessionFilter, Sha256Hex, TicketPurpose,
+    CallerFilter, CallerKind, CredentialFilter, ErasedUser, ExpectedState, IdempotencyKey, LoginScope, NewLoginToken,
+    NewMessage, NewSession, NewTicket, OwnerFilter, Regarding, SessionChange, SessionFilter, Sha256Hex, Store,
+    TicketPurpose,
 };
 use anteroom_wire::{MessageId, TimelineKind};
-use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::collections::BTreeSet;
 
+/// Files whose statements are for SQLite alone.
+const SQLITE_ONLY: &[&str] = &["before_migration.rs", "database_file.rs", "database_file/contents.rs", "sqlite.rs"];
+/// Files whose statements are for PostgreSQL alone.
+const POSTGRES_ONLY: &[&str] = &["postgres.rs", "postgres/connector.rs"];
+
 #[tokio::test]
-async fn statements_of_a_start_a_viewer_and_a_delivery_use_indices() {
+async fn every_statement_is_explained_on_both_databases_and_those_of_hot_paths_use_indices() {
     let server = OwnServer::start(&["-c", "log_min_duration_statement=0"]).await;
     OWN_SERVER.set(server.directory()).unwrap();
     let fixture = StoreFixture::new().await;
-    let before = read_log(&server).len();
+    let mut marks = vec![read_log(&server).len()];
     hot(&fixture).await;
-    let after = read_log(&server).len();
+    marks.push(read_log(&server).len());
+    cluster::of_hosts(&fixture).await;
+    marks.push(read_log(&server).len());
+    cluster::rest(&fixture).await;
     rest(&fixture).await;
     let log = read_log(&server);
-    let (hot, rest) = (texts(&log[before..after]), texts(&log[after..]));
-    assert!(hot.len() > 25 && rest.len() > 40, "{} and {} texts", hot.len(), rest.len());
-    let mut sql = fixture.sql().await;
+    let [hot, of_hosts, rest] = [&log[marks[0]..marks[1]], &log[marks[1]..marks[2]], &log[marks[2]..]].map(texts);
+    assert!(
+        hot.len() > 25 && of_hosts.len() > 10 && rest.len() > 40,
+        "{} {} {}",
+        hot.len(),
+        of_hosts.len(),
+        rest.len()
+    );
+    let (mut sql, mut file) = (fixture.sql().await, sqlite(&fixture).await);
     for set in ["SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan"] {
         sql.execute(set).await.unwrap();
     }
-    for text in hot {
-        let plan = explain(&mut sql, &text).await;
-        assert!(!plan.contains("Seq Scan"), "{text}\n{plan}");
+    let mut faults = Vec::new();
+    for (texts, scanned) in [(&hot, "Seq Scan"), (&of_hosts, "Seq Scan on sessions"), (&rest, "a scan of any kind")] {
+        for text in texts {
+            match explain(&mut sql, text).await {
+                Ok(plan) if !plan.contains(scanned) => {}
+                other => faults.push(format!("{text}\n{other:?}")),
+            }
+            // What a connection asks PostgreSQL about itself.
+            if text.contains("pg_") {
+                continue;
+            }
+            let scans = |line: &str| line.starts_with("SCAN sessions") && !line.contains(" INDEX ");
+            match explain_in_sqlite(&mut file, text).await {
+                Ok(plan) if *texts == rest || !plan.lines().any(scans) => {}
+                other => faults.push(format!("SQLite: {text}\n{other:?}")),
+            }
+        }
     }
-    for text in rest {
-        explain(&mut sql, &text).await;
+    let logged: Vec<_> = hot.iter().chain(&of_hosts).chain(&rest).collect();
+    for source in statement_texts() {
+        if !logged.iter().any(|text| source.is_in(text)) && !explain_source(&mut sql, &mut file, &source).await {
+            faults.push(format!("neither a statement nor a part of one in the scenario: {source:?}"));
+        }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A file of SQLite with the same tables.
+async fn sqlite(fixture: &StoreFixture) -> AnyConnection {
+    let path = fixture.directory.path().join("anteroom.db");
+    Store::open(&path, settings()).await.unwrap().close().await;
+    AnyConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap()
+}
+
+/// Whether the text is a statement by itself, of each database that runs it.
+async fn explain_source(sql: &mut AnyConnection, file: &mut AnyConnection, source: &StatementText) -> bool {
+    let (of_sqlite, of_postgres) =
+        (SQLITE_ONLY.contains(&source.file.as_str()), POSTGRES_ONLY.contains(&source.file.as_str()));
+    (of_sqlite || explain(sql, &source.text).await.is_ok())
+        && (of_postgres || explain_in_sqlite(file, &source.text).await.is_ok())
+}
+
+async fn explain_in_sqlite(file: &mut AnyConnection, text: &str) -> Result<String, sqlx::Error> {
+    let now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+    let text = text.replace(" FOR UPDATE SKIP LOCKED", "").replace(now, "1");
+    let plan = file.fetch_all(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).await?;
+    Ok(plan.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("\n"))
 }
 
 /// What happens for each session and each viewer.
@@ -101,7 +160,9 @@ async fn rest(fixture: &StoreFixture) {
     store.count_records_by_key().await.unwrap();
     store.list_callers(&CallerFilter { valid_at_ms: Some(NOW), ..CallerFilter::default() }, 10, None).await.unwrap();
     store.find_ended_callers(std::slice::from_ref(&fixture.owner), NOW).await.unwrap();
+    store.count_callers(&CallerFilter::default()).await.unwrap();
     store.list_credentials(OwnerFilter::Owner(&fixture.owner), 10).await.unwrap();
+    store.count_credentials(&CredentialFilter::of(OwnerFilter::All)).await.unwrap();
     store.list_unreported_machine_ends(0, 10).await.unwrap();
     store.list_entries_of_kinds(&[TimelineKind::CliStarted], 0, 10).await.unwrap();
     store.list_abandoned_messages(10).await.unwrap();
@@ -143,20 +204,21 @@ fn texts(log: &str) -> BTreeSet<String> {
 }
 
 /// The plan for any values of the parameters.
-async fn explain(sql: &mut AnyConnection, text: &str) -> String {
+async fn explain(sql: &mut AnyConnection, text: &str) -> Result<String, sqlx::Error> {
     let parameters = (1..).take_while(|number| text.contains(&format!("${number}"))).count();
     let list = |values: &[&str]| if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
     let mut types = vec!["unknown"; parameters];
     while let Err(error) = sql.execute(AssertSqlSafe(format!("PREPARE explained{} AS {text}", list(&types)))).await {
         // A parameter that is only compared with NULL; the program gives its type.
-        let error = error.to_string();
-        let number = error.split_once("data type of parameter $").and_then(|(_, rest)| rest.split(' ').next());
+        let message = error.to_string();
+        let number = message.split_once("data type of parameter $").and_then(|(_, rest)| rest.split(' ').next());
         let number =
             number.and_then(|number| number.parse::<usize>().ok()).filter(|number| types[number - 1] == "unknown");
-        types[number.unwrap_or_else(|| panic!("{text}: {error}")) - 1] = "text";
+        let Some(number) = number else { return Err(error) };
+        types[number - 1] = "text";
     }
     let explain = format!("EXPLAIN EXECUTE explained{}", list(&vec!["NULL"; parameters]));
-    let plan = sql.fetch_all(AssertSqlSafe(explain)).await.unwrap();
-    sql.execute("DEALLOCATE explained").await.unwrap();
-    plan.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+    let plan = sql.fetch_all(AssertSqlSafe(explain)).await?;
+    sql.execute("DEALLOCATE explained").await?;
+    Ok(plan.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n"))
 }

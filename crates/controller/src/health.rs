@@ -1,5 +1,7 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
+pub mod database;
+
 use crate::{
     admission::{self, MachineCounts, shortage::ResourceShortage},
     api_error::chain,
@@ -8,7 +10,6 @@ use crate::{
     session::server_context::ServerContext,
     unix_time,
 };
-use anteroom_store::WriteOutcome;
 use anteroom_wire::{
     api::{Health, HealthCheck, HealthStatus, IsolationLevel},
     guest_text::clean_line,
@@ -25,9 +26,11 @@ const DETAIL_BYTES_MAX: usize = 500;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
 pub async fn health_report(server_context: &ServerContext) -> Health {
+    let store = database::store(server_context).await;
+    let vault = database::vault(server_context, store.status).await;
     let mut checks = vec![
-        store(server_context).await,
-        vault(server_context).await,
+        store,
+        vault,
         rows(server_context),
         image(server_context),
         isolation(server_context),
@@ -55,61 +58,6 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
 
 fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthCheck {
     HealthCheck { name: name.to_owned(), status, detail: detail.into() }
-}
-
-async fn store(server_context: &ServerContext) -> HealthCheck {
-    match server_context.store.check_writable().await {
-        Ok(()) => {
-            let (written, failed) = (
-                server_context.db_metrics.write_count_with_outcome(WriteOutcome::Written),
-                server_context.db_metrics.write_count_with_outcome(WriteOutcome::Failed),
-            );
-            let writes = format!(
-                "{written} writes since the start, {failed} failed, {} slow",
-                server_context.db_metrics.slow_write_count()
-            );
-            check(
-                "store",
-                HealthStatus::Ok,
-                format!("{}: a row was written and read back; {writes}", server_context.store.database()),
-            )
-        }
-        Err(error) => check("store", HealthStatus::Down, chain(&error)),
-    }
-}
-
-async fn vault(server_context: &ServerContext) -> HealthCheck {
-    let report = match server_context.key_rotation.report().await {
-        Ok(report) => report,
-        Err(error) => return check("vault", HealthStatus::Down, chain(&error)),
-    };
-    let available = server_context.vault.key_ids();
-    let used = match server_context.store.list_keys_in_use().await {
-        Ok(used) => used,
-        Err(error) => return check("vault", HealthStatus::Down, chain(&error)),
-    };
-    let missing: Vec<String> = used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        let detail =
-            format!("stored credentials need the keys {}, which are missing in the key file", missing.join(", "));
-        return check("vault", HealthStatus::Down, detail);
-    }
-    let unreadable = server_context.key_rotation.unreadable_records();
-    if let Some((id, error)) = unreadable.first() {
-        let detail = format!("{} credential(s) cannot be opened; the first is {id}: {error}", unreadable.len());
-        return check("vault", HealthStatus::Degraded, detail);
-    }
-    let (keys, waiting, failed) = (available.len(), report.records_to_rewrap, report.records_failed);
-    let detail = format!("the key file has {keys} key(s), including all that stored credentials need");
-    if failed > 0 {
-        let detail = format!("{detail}; {failed} credential(s) could not be rewrapped: the log names each");
-        return check("vault", HealthStatus::Degraded, detail);
-    }
-    check(
-        "vault",
-        HealthStatus::Ok,
-        if waiting > 0 { format!("{detail}; {waiting} are being rewrapped") } else { detail },
-    )
 }
 
 /// Rows of the database that were changed outside of this server.

@@ -1,6 +1,7 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
 mod channels;
+mod database;
 mod peers;
 mod repeated;
 mod texts;
@@ -358,6 +359,7 @@ fn document() -> String {
         ("Messages of machines", texts::machines()),
         ("Channels of machines", channels::rows()),
         ("Outbound connections of machines", egress()),
+        ("PostgreSQL", database::rows()),
         ("Hosts of a cluster", peers::peers()),
         ("Records", texts::records(&limits)),
     ];

@@ -16,7 +16,7 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::{sleep, timeout},
@@ -164,10 +164,11 @@ async fn why_closed(peers: &Peers, link: &LinkGuard, reason: &Reason) -> (u16, S
 
 /// Copies until the viewer closes or the host accepts nothing more.
 async fn copy_up(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut Frames) {
-    let mut buffer = vec![0; UP_BYTES];
-    while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
-        frames.follow(&buffer[..bytes]);
-        if to.write_all(&buffer[..bytes]).await.is_err() || to.flush().await.is_err() {
+    while let Ok(bytes) = read_some(from, UP_BYTES).await
+        && !bytes.is_empty()
+    {
+        frames.follow(&bytes);
+        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
             // The other direction has the reason.
             return std::future::pending().await;
         }
@@ -177,11 +178,22 @@ async fn copy_up(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut F
 
 /// Copies until the host closes or the viewer accepts nothing more.
 async fn copy_down(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut Frames) {
-    let mut buffer = vec![0; DOWN_BYTES];
-    while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
-        frames.follow(&buffer[..bytes]);
-        if to.write_all(&buffer[..bytes]).await.is_err() || to.flush().await.is_err() {
+    while let Ok(bytes) = read_some(from, DOWN_BYTES).await
+        && !bytes.is_empty()
+    {
+        frames.follow(&bytes);
+        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
             return;
         }
     }
+}
+
+/// The next bytes, at most so many; none: the end. Their buffer exists only while there are some, so that an idle viewer holds none.
+async fn read_some(from: &mut ReadHalf<Io>, bytes_max: usize) -> io::Result<Vec<u8>> {
+    poll_fn(|context| {
+        let mut bytes = Vec::with_capacity(bytes_max);
+        let read = pin!(from.read_buf(&mut bytes)).poll(context);
+        read.map_ok(|_| bytes)
+    })
+    .await
 }

@@ -1,7 +1,7 @@
 //! A host of a cluster that loses contact: its keepers end its machines in time, and what it wanted to write is refused.
 
 #[path = "../../../cluster/tests/registers/etcd_cluster.rs"]
-mod etcd_cluster;
+pub(crate) mod etcd_cluster;
 
 use crate::{Flags, postgres::own_server::OwnServer};
 use anteroom_machine::ExitReason;
@@ -25,14 +25,25 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// A server of a cluster. All servers of a cluster have the same keys.
 pub(crate) async fn start(postgres: &OwnServer, flags: &Flags, keys: &Path, host: &str, cluster: &str) -> TestServer {
+    let config = TestConfig::with_provider(flags.provider("{\"token\": \"t\"}"));
+    start_with(postgres, config, keys, host, cluster).await
+}
+
+/// As [`start`], with this configuration in addition.
+pub(crate) async fn start_with(
+    postgres: &OwnServer,
+    config: TestConfig,
+    keys: &Path,
+    host: &str,
+    cluster: &str,
+) -> TestServer {
     let settings = format!(
         "[database]\nurl = 'postgresql://anteroom@/postgres?host={}'\n[vault]\nkey_file = '{}'\n\
          [cluster]\nname = 'test'\nhost_name = '{host}'\npeer_listen = '127.0.0.1:0'\n{cluster}",
         postgres.directory(),
         keys.join("vault.key").display()
     );
-    let config = TestConfig::with_provider(flags.provider("{\"token\": \"t\"}")).with_settings(&settings);
-    TestServer::start(config).await.unwrap()
+    TestServer::start(config.with_settings(&settings)).await.unwrap()
 }
 
 /// The line of a host's health; `None`: the server does not answer.
@@ -42,7 +53,7 @@ async fn health(operator: &ApiClient) -> Option<(HealthStatus, String)> {
     health.checks.into_iter().find(|check| check.name == "cluster").map(|check| (check.status, check.detail))
 }
 
-async fn wait_health(operator: &ApiClient, part: &str) {
+pub(crate) async fn wait_health(operator: &ApiClient, part: &str) {
     let mut last = None;
     let found = eventually("the host's health", WAIT_MAX, async || {
         last = health(operator).await;
@@ -52,7 +63,7 @@ async fn wait_health(operator: &ApiClient, part: &str) {
     assert!(found.is_ok(), "{part}: {last:?}");
 }
 
-async fn start_session(server: &TestServer) -> (SessionId, MachineProcesses) {
+pub(crate) async fn start_session(server: &TestServer) -> (SessionId, MachineProcesses) {
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -67,7 +78,7 @@ async fn ends_within(processes: &MachineProcesses, since: Instant, limit: Durati
 }
 
 /// The server's log.
-fn log_of(server: &TestServer) -> String {
+pub(crate) fn log_of(server: &TestServer) -> String {
     fs::read_to_string(server.state_dir().join("log/anteroom.jsonl")).unwrap()
 }
 

@@ -1,13 +1,17 @@
-// Keeps the place of a person who uses the keyboard. When a page removes or disables the element with the focus, the browser puts the
-// focus on nothing: the person and the screen reader are at no place of the page.
+// Keeps the place of a person who uses the keyboard. When a page removes, hides or disables the element with the focus, the browser puts
+// the focus on nothing: the person and the screen reader are at no place of the page.
 
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 
-function isUsable(element: Element): element is HTMLElement {
-  return element instanceof HTMLElement && element.tabIndex >= 0 && !element.matches(":disabled") && element.checkVisibility();
+function isShown(element: Element): boolean {
+  return element.isConnected && element.checkVisibility({ checkVisibilityCSS: true });
 }
 
-/** The closest place to one that was removed: a control in the smallest part of the page that is left of its surroundings. */
+function isUsable(element: Element): element is HTMLElement {
+  return element instanceof HTMLElement && element.tabIndex >= 0 && !element.matches(":disabled") && isShown(element);
+}
+
+/** The closest place to one that was removed or hidden: a control in the smallest part of the page that is left of its surroundings. */
 function closestPlace(ancestors: readonly Element[]): HTMLElement | null {
   for (const ancestor of ancestors) {
     if (!ancestor.isConnected) continue;
@@ -36,12 +40,16 @@ export function keepFocus(root: HTMLElement): void {
   document.addEventListener("keydown", ({ key, defaultPrevented }) => {
     if (key === "Tab" && !defaultPrevented) focused = [];
   });
-  new MutationObserver(() => {
+  new MutationObserver((changes) => {
     const [element, ...ancestors] = focused;
+    if (element === undefined) return;
     const holder = document.activeElement;
-    if (element === undefined || (holder !== null && holder !== document.body && holder.isConnected)) return;
+    const is_lost = holder === null || holder === document.body || !holder.isConnected;
+    // The browser takes the focus from a hidden element only when it draws the page.
+    const may_be_hidden = holder === element && changes.some(({ type, target }) => type === "attributes" && target.contains(element));
+    if (!is_lost && !may_be_hidden) return;
     // An element that only moved loses the focus as well. One that is disabled gets it back when it is enabled.
-    if (!element.isConnected) closestPlace(ancestors)?.focus();
-    else if (element instanceof HTMLElement && isUsable(element)) element.focus();
-  }).observe(root, { subtree: true, childList: true, attributeFilter: ["disabled"] });
+    if (!isShown(element)) closestPlace(ancestors)?.focus();
+    else if (is_lost && isUsable(element)) element.focus();
+  }).observe(root, { subtree: true, childList: true, attributeFilter: ["disabled", "hidden", "class", "open"] });
 }

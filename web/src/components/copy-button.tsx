@@ -6,6 +6,7 @@ import { texts } from "../texts";
 const MESSAGE_MS = 2_500;
 
 function copyWithTextArea(text: string): boolean {
+  const focused = document.activeElement;
   const area = document.createElement("textarea");
   area.value = text;
   area.className = "visually-hidden";
@@ -14,6 +15,8 @@ function copyWithTextArea(text: string): boolean {
   area.select();
   const copied = document.execCommand("copy");
   area.remove();
+  // The selection took the focus.
+  if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
   return copied;
 }
 

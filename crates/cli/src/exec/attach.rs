@@ -114,6 +114,17 @@ async fn copy(
     let mut detach = DetachKeys::default();
     loop {
         let sent = tokio::select! {
+            // A size is sent before a key that was typed after it; a key does not wait for the end of a long output.
+            biased;
+            _ = resized.recv() => {
+                let TerminalSize { cols, rows } = size();
+                socket.send(Message::text(format!("{{\"type\":\"resize\",\"cols\":{cols},\"rows\":{rows}}}"))).await
+            }
+            part = next_input(input) => {
+                let Some(part) = part else { return Ok(SocketEnd::Detached) };
+                let Some(part) = detach.filter(part) else { return Ok(SocketEnd::Detached) };
+                socket.send(Message::Binary(Bytes::from(part))).await
+            }
             message = socket.next() => match message {
                 Some(Ok(Message::Binary(bytes))) => {
                     if input.is_none() {
@@ -129,15 +140,6 @@ async fn copy(
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(SocketEnd::Closed),
                 Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
             },
-            _ = resized.recv() => {
-                let TerminalSize { cols, rows } = size();
-                socket.send(Message::text(format!("{{\"type\":\"resize\",\"cols\":{cols},\"rows\":{rows}}}"))).await
-            }
-            part = next_input(input) => {
-                let Some(part) = part else { return Ok(SocketEnd::Detached) };
-                let Some(part) = detach.filter(part) else { return Ok(SocketEnd::Detached) };
-                socket.send(Message::Binary(Bytes::from(part))).await
-            }
         };
         if sent.is_err() {
             return Ok(SocketEnd::Closed);

@@ -166,6 +166,8 @@ impl ExecStream<'_> {
             let has_room = window.is_some_and(|granted| STDIN_WINDOW_BYTES + granted >= sent_bytes + PAYLOAD_BYTES_MAX);
             let mut sent = None;
             let message = tokio::select! {
+                // A size or a signal is sent before a key that was typed after it.
+                biased;
                 ended = &mut reader => return ended.unwrap_or_else(|error| StreamEnd::Lost(error.to_string())),
                 changed = grants.changed() => match changed {
                     Ok(()) => continue,

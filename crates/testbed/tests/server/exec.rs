@@ -299,8 +299,13 @@ impl TestTerminal {
 
     /// Waits until this text was written.
     pub(crate) async fn wait_output(&mut self, what: &str) {
+        self.wait_outputs(what, 1).await;
+    }
+
+    /// Waits until this text was written so many times.
+    pub(crate) async fn wait_outputs(&mut self, what: &str, times: usize) {
         let until = Instant::now() + WAIT_MAX;
-        while !self.screen.contains(what) {
+        while self.screen.matches(what).count() < times {
             let left = until.saturating_duration_since(Instant::now());
             let part =
                 timeout(left, self.output.recv()).await.unwrap_or_else(|_| panic!("no {what:?}: {:?}", self.screen));

@@ -156,6 +156,36 @@ async fn s17_backup_of_a_busy_server_restores_every_credential_and_session_on_an
     server.stop_and_check_leaks().await.unwrap();
 }
 
+/// What a file decompresses to; `None`: it is damaged.
+async fn decompressed(path: &Path) -> Option<Vec<u8>> {
+    let mut gzip = Command::new("gzip");
+    let output = gzip.arg("-dc").stdin(fs::File::open(path).unwrap()).output().await.unwrap();
+    output.status.success().then_some(output.stdout)
+}
+
+/// Restores copies of a backup with one other bit each; returns how many were refused. Another bit may mean the same: another distance
+/// within a run of zeros.
+async fn flipped_bits_are_refused(server: &TestServer, path: &Path, whole: &[u8]) -> usize {
+    const PLACES: usize = 6;
+    fs::write(path, whole).unwrap();
+    let content = decompressed(path).await;
+    assert!(content.is_some());
+    let mut refused = 0;
+    for place in 1..PLACES {
+        let mut bytes = whole.to_vec();
+        bytes[whole.len() * place / PLACES] ^= 1;
+        fs::write(path, bytes).unwrap();
+        let printed = restore(server, path, false).await;
+        if decompressed(path).await == content {
+            assert!(printed.contains("the key file") && printed.contains("is missing"), "{place}: {printed}");
+        } else {
+            assert!(printed.contains("is not a complete backup"), "{place}: {printed}");
+            refused += 1;
+        }
+    }
+    refused
+}
+
 #[tokio::test]
 async fn s17_backup_that_is_damaged_newer_or_of_other_keys_is_refused_by_name_and_one_with_its_key_needs_nothing() {
     let (_flags, mut server) = start_server("").await;
@@ -182,10 +212,6 @@ async fn s17_backup_that_is_damaged_newer_or_of_other_keys_is_refused_by_name_an
     for (name, bytes) in [
         ("truncated", whole[..whole.len() / 2].to_vec()),
         ("without its end", whole[..whole.len() - 4].to_vec()),
-        (
-            "flipped",
-            whole.iter().enumerate().map(|(at, byte)| if at == whole.len() / 2 { byte ^ 1 } else { *byte }).collect(),
-        ),
         ("empty", Vec::new()),
         ("foreign", b"not a backup".to_vec()),
     ] {
@@ -193,6 +219,10 @@ async fn s17_backup_that_is_damaged_newer_or_of_other_keys_is_refused_by_name_an
         let refused = restore(&server, &path(name), false).await;
         assert!(refused.contains("is not a complete backup"), "{name}: {refused}");
     }
+    assert!(
+        flipped_bits_are_refused(&server, &path("flipped"), &whole).await > 0,
+        "no flipped bit changes the content"
+    );
     let newer = restore(&server, &path("newer"), false).await;
     assert!(newer.contains("schema version 99") && newer.contains("up to 19"), "{newer}");
     let missing = restore(&server, &path("plain"), false).await;

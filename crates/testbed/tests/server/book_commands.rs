@@ -1,6 +1,8 @@
 //! The commands in the documents work: those of a chapter run in order in one shell, against a server with the demo, in a mount namespace
 //! where /etc and /usr/local/bin are copies and `sudo` runs what it is given. Blocks marked `sh one-by-one` end differently on each host;
-//! those marked `sh in-package` run in the test of the package (`qemu/package.rs`).
+//! those marked `sh in-package` run in the test of the package (`qemu/package.rs`), those that set up services in [`services`].
+
+mod services;
 
 use super::{
     demo_methods,
@@ -17,17 +19,20 @@ use std::{
 use tokio::{process::Command, time::timeout};
 
 /// Blocks that are marked `sh not-run`, by document, with the reason.
-const NOT_RUN: [(&str, usize, &str); 7] = [
+const NOT_RUN: [(&str, usize, &str); 4] = [
     ("README.md", 1, "`./up` installs packages, and `./test` runs this test"),
-    ("docs/cluster.md", 1, "they work on two hosts; a test lets two servers join"),
     ("docs/first_change.md", 2, "they install the test runner and compile the programs of this test"),
     ("docs/install.md", 1, "it builds a release and runs a container; `container` does the same"),
-    ("docs/kvm.md", 1, "it runs every test of machines"),
-    ("docs/postgresql.md", 1, "they change the host; a test signs in with such a database"),
     ("docs/providers.md", 1, "it compiles, and needs a package that was fetched before"),
 ];
 /// Blocks that run elsewhere or line by line, by document.
-const MARKED: [(&str, Mark, usize); 2] = [("docs/install.md", Mark::InPackage, 3), ("docs/kvm.md", Mark::OneByOne, 1)];
+const MARKED: [(&str, Mark, usize); 5] = [
+    ("docs/install.md", Mark::InPackage, 3),
+    ("docs/kvm.md", Mark::OneByOne, 1),
+    ("docs/kvm.md", Mark::WithoutKvm, 1),
+    ("docs/postgresql.md", Mark::WithDatabase, 1),
+    ("docs/cluster.md", Mark::OnHosts, 1),
+];
 
 /// How a block of commands is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,9 @@ enum Mark {
     InOrder,
     OneByOne,
     InPackage,
+    WithDatabase,
+    OnHosts,
+    WithoutKvm,
     NotRun,
 }
 
@@ -44,6 +52,9 @@ impl Mark {
             "sh" => Some(Self::InOrder),
             "sh one-by-one" => Some(Self::OneByOne),
             "sh in-package" => Some(Self::InPackage),
+            "sh with-database" => Some(Self::WithDatabase),
+            "sh on-hosts" => Some(Self::OnHosts),
+            "sh without-kvm" => Some(Self::WithoutKvm),
             "sh not-run" => Some(Self::NotRun),
             _ if info.split(' ').next() == Some("sh") => panic!("unknown mark: {info}"),
             _ => None,
@@ -129,7 +140,11 @@ impl OwnEtc {
     }
 
     fn shell(&self, commands: &str) -> Command {
-        let mut shell = Command::new("unshare");
+        self.shell_by(Command::new("unshare"), commands)
+    }
+
+    /// `shell`: `unshare`, or a command that runs it with the arguments that follow.
+    fn shell_by(&self, mut shell: Command, commands: &str) -> Command {
         shell.args(["--mount", "bash", "-c", OWN_ETC, "bash"]);
         shell.arg(self.dir.path().join("etc")).arg(self.dir.path().join("bin")).arg(commands);
         shell.stdin(Stdio::null()).kill_on_drop(true);

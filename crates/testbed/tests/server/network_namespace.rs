@@ -6,15 +6,25 @@ use std::process::{Child, Command, Stdio};
 /// Set in the second run.
 const INSIDE: &str = "ANTEROOM_TEST_IN_NETWORK_NAMESPACE";
 
+/// Whether this is the second run.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Returns true in the second run. In the first run this runs the test `name` (with its module path) as root of a user namespace and of
 /// a network namespace, and panics if it fails there or the host does not permit it.
-#[allow(clippy::disallowed_methods, reason = "starts the test again")]
 pub(crate) fn rerun_inside(name: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
+    if !is_inside() {
+        rerun_in(&["--user", "--map-root-user", "--net"], name, &[]);
     }
+    is_inside()
+}
+
+/// Runs the test `name` again in these new namespaces (options of `unshare`), with these variables.
+#[allow(clippy::disallowed_methods, reason = "starts the test again")]
+pub(crate) fn rerun_in(namespaces: &[&str], name: &str, variables: &[(&str, &str)]) {
     let mut unshare = Command::new("unshare");
-    unshare.args(["--user", "--map-root-user", "--net", "--"]).arg(std::env::current_exe().unwrap());
+    unshare.args(namespaces).arg("--").arg(std::env::current_exe().unwrap()).envs(variables.iter().copied());
     let output = unshare.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
     let [out, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     eprintln!("{out}\n{errors}");
@@ -26,12 +36,11 @@ pub(crate) fn rerun_inside(name: &str) -> bool {
     );
     // A wrong name would run no test and succeed.
     assert!(out.contains("test result: ok. 1 passed"), "{name} was not run");
-    false
 }
 
 /// In the second run: the test can reach itself at 127.0.0.1.
 pub(crate) fn raise_loopback_inside() {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         ip("link set lo up");
     }
 }
@@ -44,7 +53,8 @@ pub(crate) struct OtherHost {
 impl OtherHost {
     /// The address at which it reaches the test.
     pub(crate) const SERVER_ADDRESS: &str = "10.77.0.1";
-    const CLIENT_ADDRESS: &str = "10.77.0.2";
+    /// Its own address.
+    pub(crate) const CLIENT_ADDRESS: &str = "10.77.0.2";
 
     #[allow(clippy::disallowed_methods, reason = "holds a namespace")]
     pub(crate) fn start() -> Self {
@@ -62,6 +72,7 @@ impl OtherHost {
         ip("link set server up");
         host.ip(&format!("addr add {}/24 dev client", Self::CLIENT_ADDRESS));
         host.ip("link set client up");
+        host.ip("link set lo up");
         host
     }
 

@@ -3,12 +3,13 @@
 use crate::{
     Holder, Store, StoreError, UnixMs, WriteKind,
     connection::Connection,
+    dialect::WriteScope,
     error::query_error,
     row_macs::tables::SESSIONS,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{ProviderId, SessionId};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
 /// The sessions at the head of the line from which a host takes the first that it can run.
 const CANDIDATES_MAX: u32 = 50;
@@ -36,7 +37,8 @@ impl Store {
     pub async fn claim_session(&self, session: &SessionId) -> Result<bool, StoreError> {
         const OPERATION: &str = "claim a session";
         let Some(holder) = self.holder() else { return Ok(false) };
-        let mut transaction = self.begin_write(WriteKind::ClaimSession, OPERATION).await?;
+        let mut transaction =
+            self.begin_write_in(WriteScope::Session(session), WriteKind::ClaimSession, OPERATION).await?;
         if !self.claim_in(&mut transaction, session, &holder).await? {
             transaction.finish_unchanged();
             return Ok(false);
@@ -60,10 +62,10 @@ impl Store {
         if self.list_waiting_sessions(1).await?.is_empty() {
             return Ok(None);
         }
-        let mut transaction = self.begin_write(WriteKind::ClaimSession, OPERATION).await?;
-        let end = self.dialect().for_update_skip_locked();
-        for waiting in waiting(&mut transaction, CANDIDATES_MAX, end).await? {
-            if !fits(&waiting) {
+        let mut transaction = self.begin_write_in(WriteScope::Shared, WriteKind::ClaimSession, OPERATION).await?;
+        for waiting in waiting(&mut transaction, CANDIDATES_MAX).await? {
+            // Another host claims it, or it ends.
+            if !fits(&waiting) || !self.try_lock_session(&mut transaction, &waiting.id).await? {
                 continue;
             }
             match self.claim_in(&mut transaction, &waiting.id, &holder).await {
@@ -71,8 +73,8 @@ impl Store {
                     transaction.commit().await.map_err(query_error(OPERATION))?;
                     return Ok(Some(waiting.id));
                 }
-                // The host is fenced or draining.
-                Ok(false) => break,
+                // It was claimed or has ended since it was listed, or this host is fenced or draining.
+                Ok(false) => {}
                 // The alarm ends it.
                 Err(StoreError::TamperedRow { .. }) => {}
                 Err(error) => return Err(error),
@@ -88,7 +90,15 @@ impl Store {
     /// The database cannot be read or has a corrupt row.
     pub async fn list_waiting_sessions(&self, limit: u32) -> Result<Vec<WaitingSession>, StoreError> {
         let mut connection = self.read_pool().acquire().await.map_err(query_error("list the waiting sessions"))?;
-        waiting(&mut connection, limit, "").await
+        waiting(&mut connection, limit).await
+    }
+
+    /// Takes the lock of a session if it still waits and no other transaction has the lock.
+    async fn try_lock_session(&self, connection: &mut Connection, session: &SessionId) -> Result<bool, StoreError> {
+        let Some(text) = self.dialect().try_lock_waiting_session() else { return Ok(true) };
+        let row = sqlx::query(text).bind(session.as_str()).fetch_optional(connection).await;
+        let row = row.map_err(query_error("lock a session"))?;
+        row.map_or(Ok(false), |row| row.try_get("locked")).map_err(query_error("lock a session"))
     }
 
     async fn claim_in(
@@ -119,14 +129,10 @@ impl Store {
     }
 }
 
-async fn waiting(
-    connection: &mut Connection,
-    limit: u32,
-    end: &'static str,
-) -> Result<Vec<WaitingSession>, StoreError> {
+async fn waiting(connection: &mut Connection, limit: u32) -> Result<Vec<WaitingSession>, StoreError> {
     let text = format!(
         "SELECT id, provider, external_machine, placement, queued_at_ms FROM sessions WHERE state = 'active' AND host_id IS NULL \
-         AND queued_at_ms IS NOT NULL ORDER BY fair_class, fair_rank, queued_at_ms, id LIMIT {limit}{end}"
+         AND queued_at_ms IS NOT NULL ORDER BY fair_class, fair_rank, queued_at_ms, id LIMIT {limit}"
     );
     let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(connection).await;
     let rows = rows.map_err(query_error("list the waiting sessions"))?;

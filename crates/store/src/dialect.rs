@@ -1,5 +1,6 @@
 //! What differs between SQLite and PostgreSQL in the text of statements. Everything else is one text for both.
 
+use anteroom_wire::SessionId;
 use std::borrow::Cow;
 
 /// The SQL of a database.
@@ -37,11 +38,15 @@ impl Dialect {
         }
     }
 
-    /// The end of a `SELECT` that leaves out rows which other transactions are about to change, and keeps the others for this one.
-    pub(crate) fn for_update_skip_locked(self) -> &'static str {
+    /// A statement that takes the lock of the waiting session $1 for a transaction in [`WriteScope::Shared`], and returns whether it has got
+    /// it without waiting; no row: the session waits no more. `None`: no other transaction writes.
+    pub(crate) fn try_lock_waiting_session(self) -> Option<&'static str> {
         match self {
-            Self::Sqlite => "",
-            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => None,
+            Self::Postgres => Some(
+                "SELECT pg_try_advisory_xact_lock(hashtextextended(id, 0)) AS locked FROM sessions WHERE id = $1 AND host_id IS NULL \
+                 AND state = 'active'",
+            ),
         }
     }
 
@@ -59,7 +64,8 @@ impl Dialect {
 pub(crate) enum Lock {
     /// Held by the writing connection of the server: a second server is rejected.
     Server,
-    /// Held by every write transaction: as in SQLite, one at a time writes.
+    /// Held by every write transaction, shared by those that write within a session: as in SQLite, one at a time writes what another
+    /// could read.
     Write,
     /// Held by the transaction of a migration.
     Migration,
@@ -75,4 +81,15 @@ impl Lock {
         };
         i64::from_be_bytes([b'a', b'n', b't', b'e', b'r', b'o', b'o', number])
     }
+}
+
+/// What a write transaction reads in order to write, and writes. SQLite has one writer, so nothing differs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteScope<'a> {
+    /// Anything: no other transaction writes.
+    Database,
+    /// The rows of a session, and new rows that refer to it.
+    Session(&'a SessionId),
+    /// One row in one statement, or the rows of sessions whose locks it takes ([`Dialect::try_lock_session`]).
+    Shared,
 }

@@ -1,7 +1,8 @@
 //! The database as PostgreSQL: opening, write transactions, and housekeeping after an erasure.
 //!
 //! One connection writes and several read, as in SQLite. A write transaction holds an advisory lock, so that also a command of this host
-//! that writes waits for its turn: every statement sees what it would see in SQLite, and none needs a lock of rows.
+//! that writes waits for its turn: every statement sees what it would see in SQLite, and none needs a lock of rows. Writes within
+//! different sessions share that lock, and each holds the lock of its session.
 
 pub(crate) mod connector;
 pub(crate) mod pool;
@@ -18,7 +19,7 @@ use crate::{
     PostgresAddress, StoreError, StoreSettings,
     connection::{Connection, Readers},
     database::{Database, DatabaseKind},
-    dialect::{Dialect, Lock},
+    dialect::{Dialect, Lock, WriteScope},
     postgres::{
         connector::{Connector, Use, may_come_back},
         pool::Pool,
@@ -43,7 +44,7 @@ const VERSION_MIN: i64 = 150_000;
 #[derive(Debug)]
 pub(crate) struct Postgres {
     writer: Pool,
-    begin: String,
+    lock_ms_max: u64,
     housekeeping: Connector,
     is_vacuuming: Arc<AtomicBool>,
 }
@@ -74,24 +75,21 @@ impl Postgres {
         let reading = connector(Use::Read);
         let first = reading.connect().await.map_err(failed)?;
         let reader = Pool::new(reading, settings.readers_max.max(1), wait_max, first);
-        let begin = format!(
-            "BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
-            settings.busy_ms_max.max(1),
-            Lock::Write.key()
-        );
-        let postgres = Self { writer, begin, housekeeping, is_vacuuming: Arc::default() };
+        let lock_ms_max = settings.busy_ms_max.max(1);
+        let postgres = Self { writer, lock_ms_max, housekeeping, is_vacuuming: Arc::default() };
         Ok((postgres, Readers::Postgres(reader), version))
     }
 
-    /// Begins a write transaction, as soon as no other is open.
-    pub(crate) async fn begin(&self) -> Result<Connection, Error> {
+    /// Begins a write transaction, as soon as no other is open that could change the same rows.
+    pub(crate) async fn begin(&self, scope: WriteScope<'_>) -> Result<Connection, Error> {
+        let begin = begin_text(scope, self.lock_ms_max);
         let mut lease = self.writer.acquire().await?;
-        match lease.begin(&self.begin).await {
+        match lease.begin(&begin).await {
             // The connection had ended; nothing was done on it.
             Err(_) if lease.is_broken() => {
                 drop(lease);
                 lease = self.writer.acquire().await?;
-                lease.begin(&self.begin).await?;
+                lease.begin(&begin).await?;
             }
             other => other?,
         }
@@ -120,6 +118,24 @@ impl Postgres {
                 tracing::debug!(error = %error, "the space of erased rows was not freed; autovacuum does it later");
             }
         });
+    }
+}
+
+/// Begins a transaction and takes its locks.
+fn begin_text(scope: WriteScope<'_>, lock_ms_max: u64) -> String {
+    let write = Lock::Write.key();
+    match scope {
+        WriteScope::Database => {
+            format!("BEGIN; SET LOCAL lock_timeout = {lock_ms_max}; SELECT pg_advisory_xact_lock({write})")
+        }
+        WriteScope::Shared => {
+            format!("BEGIN; SET LOCAL lock_timeout = {lock_ms_max}; SELECT pg_advisory_xact_lock_shared({write})")
+        }
+        // An id has lower-case letters, digits and `_`.
+        WriteScope::Session(id) => format!(
+            "BEGIN; SET LOCAL lock_timeout = {lock_ms_max}; SELECT pg_advisory_xact_lock_shared({write}); \
+             SELECT pg_advisory_xact_lock(hashtextextended('{id}', 0))"
+        ),
     }
 }
 

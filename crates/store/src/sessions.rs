@@ -8,6 +8,7 @@ pub(crate) use row::{SessionStateKind, decode_method, encode_settings};
 use crate::{
     Holder, NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     connection::Connection,
+    dialect::WriteScope,
     error::query_error,
     row_macs::{RowMacs, tables::SESSIONS},
     row_reader::{RowReader, to_sql_integer},
@@ -283,7 +284,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         const OPERATION: &str = "record the use of a session";
         let holder = self.holder();
-        let mut transaction = self.begin_write(WriteKind::Touch, OPERATION).await?;
+        let mut transaction = self.begin_write_in(WriteScope::Session(session), WriteKind::Touch, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
              idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \

@@ -3,7 +3,7 @@
 use crate::{
     Address, Database, ObservedWrite, StoreError, UnixMs, WriteKind, WriteObserver,
     connection::{Connection, Readers},
-    dialect::Dialect,
+    dialect::{Dialect, WriteScope},
     error::query_error,
     holder::Holding,
     postgres::Postgres,
@@ -199,6 +199,16 @@ impl Store {
         write: impl Into<ObservedWrite>,
         operation: &'static str,
     ) -> Result<WriteTransaction, StoreError> {
+        self.begin_write_in(WriteScope::Database, write, operation).await
+    }
+
+    /// As [`begin_write`](Self::begin_write), and changes nothing outside of the scope: hosts that write elsewhere do not wait for it.
+    pub(crate) async fn begin_write_in(
+        &self,
+        scope: WriteScope<'_>,
+        write: impl Into<ObservedWrite>,
+        operation: &'static str,
+    ) -> Result<WriteTransaction, StoreError> {
         let Inner { engine, observer, .. } = &*self.0;
         let (observer, write) = (observer.as_ref(), write.into());
         match engine {
@@ -207,7 +217,7 @@ impl Store {
             }
             // A connection of PostgreSQL notices by itself that it is broken.
             Engine::Postgres(postgres) => {
-                WriteTransaction::begin(postgres.begin(), Arc::<AtomicBool>::default(), observer, write, operation)
+                WriteTransaction::begin(postgres.begin(scope), Arc::<AtomicBool>::default(), observer, write, operation)
                     .await
             }
         }

@@ -9,6 +9,7 @@ mod of_kinds;
 use crate::{
     ObservedWrite, Store, StoreError, StoreSettings, UnixMs, WriteKind,
     connection::Connection,
+    dialect::WriteScope,
     error::query_error,
     row_macs::{RowMacs, tables::TIMELINE},
     row_reader::{RowReader, to_sql_integer},
@@ -93,8 +94,13 @@ impl Store {
         entry: NewTimelineEntry,
     ) -> Result<AppendOutcome, StoreError> {
         const OPERATION: &str = "append to a session's timeline";
-        let mut transaction =
-            self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
+        let mut transaction = self
+            .begin_write_in(
+                WriteScope::Session(session),
+                ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind),
+                OPERATION,
+            )
+            .await?;
         let limits = self.settings();
         let head = head::read(self.row_macs(), &mut transaction, session).await?;
         if let (Some(holder), Some(held_by)) = (self.holder(), &head.held_by)

@@ -4,6 +4,7 @@ use crate::{
     NewMessage, NewTimelineEntry, ObservedWrite, Reason, RowStatus, SessionEnd, SessionOutcome, SessionPurpose,
     SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
     connection::Connection,
+    dialect::WriteScope,
     error::query_error,
     outbox,
     row_macs::{RowMacs, tables::SESSIONS},
@@ -218,8 +219,13 @@ impl Store {
         change: SessionChange,
         entry: NewTimelineEntry,
     ) -> Result<TransitionOutcome, StoreError> {
-        let mut transaction =
-            self.begin_write(ObservedWrite::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
+        let mut transaction = self
+            .begin_write_in(
+                WriteScope::Session(session),
+                ObservedWrite::with_entry(WriteKind::Transition, entry.kind),
+                OPERATION,
+            )
+            .await?;
         let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, session).await?;
         let epoch_fits = match expect {
             ExpectedState::Active => true,
@@ -260,7 +266,7 @@ impl Store {
         entry: NewTimelineEntry,
     ) -> Result<bool, StoreError> {
         let write = ObservedWrite::with_entry(WriteKind::Transition, entry.kind);
-        let mut transaction = self.begin_write(write, OPERATION).await?;
+        let mut transaction = self.begin_write_in(WriteScope::Session(session), write, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET state = 'failed', reason_code = $3, reason_detail = NULL, ended_at_ms = $2, credential_id = NULL, \
              exit_code = NULL WHERE id = $1 AND state = 'active'",

@@ -7,7 +7,8 @@ use crate::{
 };
 use anteroom_store::{CreateSessionOutcome, NewHost, NewSession, NewSessionPlace, Store, StoreSettings};
 use anteroom_wire::{HostId, TimelineKind};
-use std::collections::BTreeMap;
+use sqlx::AnyConnection;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn new_host(name: &str) -> NewHost {
     NewHost {
@@ -76,4 +77,90 @@ async fn a_start_has_the_same_statements_in_a_cluster_as_alone_and_a_pull_few_mo
     store.pull_session(|_| true).await.unwrap().unwrap();
     let pull = statements(&server) - before;
     assert!(pull <= 9, "{pull} statements");
+}
+
+/// The store of another host.
+async fn open(fixture: &StoreFixture) -> Store {
+    let store = Store::open(&fixture.address, settings()).await.unwrap();
+    store.use_row_macs(fixture.ring.clone());
+    store
+}
+
+/// Waits until this many connections to the fixture's database wait for a lock.
+async fn wait_locked(sql: &mut AnyConnection, wanted: i64) {
+    let text = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    loop {
+        let locked: i64 = sqlx::query_scalar(text).fetch_one(&mut *sql).await.unwrap();
+        if locked == wanted {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn writes_within_different_sessions_do_not_wait_for_each_other_and_those_within_one_do() {
+    let fixture = StoreFixture::new().await;
+    let (own, other) = (fixture.session().await.id, fixture.session().await.id);
+    let open = async || open(&fixture).await;
+    let (a, b, c) = (open().await, open().await, open().await);
+    let mut sql = fixture.sql().await;
+    // The first write stops in the middle of its transaction.
+    sqlx::raw_sql("BEGIN").execute(&mut sql).await.unwrap();
+    let row = sqlx::query("SELECT id FROM sessions WHERE id = $1 FOR UPDATE").bind(own.as_str());
+    row.fetch_one(&mut sql).await.unwrap();
+    let session = own.clone();
+    let touch = tokio::spawn(async move { a.record_session_use(&session, NOW + 1, None).await });
+    wait_locked(&mut sql, 1).await;
+    let session = own.clone();
+    let append = tokio::spawn(async move { b.append_entry(&session, entry(TimelineKind::CliStarted)).await });
+    wait_locked(&mut sql, 2).await;
+    c.append_entry(&other, entry(TimelineKind::CliStarted)).await.unwrap();
+    let new = new_host("a");
+    let host = c.join_host(&new);
+    let released = async {
+        wait_locked(&mut sql, 3).await;
+        assert!(!touch.is_finished() && !append.is_finished());
+        sqlx::raw_sql("COMMIT").execute(&mut sql).await.unwrap();
+    };
+    let (joined, ()) = tokio::join!(host, released);
+    joined.unwrap();
+    assert!(touch.await.unwrap().unwrap());
+    append.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn hosts_that_pull_at_once_get_every_waiting_session_once() {
+    const SESSIONS: usize = 60;
+    let fixture = StoreFixture::new().await;
+    let mut hosts = Vec::new();
+    for name in ["a", "b", "c"] {
+        let store = open(&fixture).await;
+        let joined = store.join_host(&new_host(name)).await.unwrap();
+        store.hold_as(Some(joined.holder));
+        hosts.push(store);
+    }
+    for _ in 0..SESSIONS {
+        let place = NewSessionPlace::Waits { placement: None };
+        let new = NewSession { id: session_id(), place, ..fixture.new_session() };
+        hosts[0].create_session(&new, entry(TimelineKind::Accepted)).await.unwrap();
+    }
+    let pulls = hosts.iter().map(|host| async move {
+        let mut pulled = Vec::new();
+        while pulled.len() < SESSIONS {
+            match host.pull_session(|_| true).await.unwrap() {
+                Some(session) => pulled.push(session),
+                None if host.list_waiting_sessions(1).await.unwrap().is_empty() => break,
+                // Other hosts were about to get those that were listed.
+                None => {}
+            }
+        }
+        pulled
+    });
+    let pulled = futures_util::future::join_all(pulls).await;
+    let all: BTreeSet<_> = pulled.iter().flatten().collect();
+    assert_eq!((all.len(), pulled.iter().flatten().count()), (SESSIONS, SESSIONS));
+    for session in all {
+        assert!(fixture.store.get_session(session).await.unwrap().unwrap().holder.is_some());
+    }
 }

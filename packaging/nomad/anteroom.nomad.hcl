@@ -11,7 +11,7 @@ job "anteroom" {
     value     = "kvm"
   }
 
-  # Machines end with their task: one client after the other.
+  # Machines end with their task: one client after the other, each after `anteroom host drain NAME --deadline 3600` (docs/cluster.md).
   update {
     max_parallel = 1
     stagger      = "65m"
@@ -21,6 +21,9 @@ job "anteroom" {
     network {
       port "http" {
         static = 7060
+      }
+      port "peers" {
+        static = 7061
       }
     }
 
@@ -47,8 +50,33 @@ job "anteroom" {
         args    = ["serve"]
       }
 
+      # vault.key, the same for all hosts, and database_password: files of mode 0400 that belong to the user anteroom.
       env {
-        ANTEROOM_CONFIG = "/etc/anteroom/anteroom.toml"
+        ANTEROOM_CONFIG       = "${NOMAD_TASK_DIR}/anteroom.toml"
+        CREDENTIALS_DIRECTORY = "/etc/anteroom/credentials"
+      }
+
+      template {
+        destination   = "local/anteroom.toml"
+        change_mode   = "signal"
+        change_signal = "SIGHUP"
+        data          = <<-EOF
+          state_dir = "/var/lib/anteroom"
+          cache_dir = "/var/cache/anteroom"
+          listen = "0.0.0.0:7060"
+          public_url = "https://anteroom.example"
+          [database]
+          url = "postgresql://anteroom@postgres.example/anteroom?sslmode=verify-full"
+          [cluster]
+          name = "production"
+          host_name = "{{ env "node.unique.name" }}"
+          peer_url = "https://{{ env "attr.unique.network.ip-address" }}:7061"
+          [cluster.etcd]
+          endpoints = ["https://etcd-1.example:2379", "https://etcd-2.example:2379", "https://etcd-3.example:2379"]
+          ca_file = "/etc/anteroom/etcd/ca.pem"
+          certificate_file = "/etc/anteroom/etcd/client.pem"
+          key_file = "/etc/anteroom/etcd/client.key"
+        EOF
       }
 
       resources {

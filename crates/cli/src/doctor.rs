@@ -139,12 +139,10 @@ fn providers(config: &Config) -> Finding {
 /// The server's own certificate; `None`: none is configured.
 fn certificate(config: &Config) -> Option<Finding> {
     match TlsCertificate::open(config) {
-        Ok(certificate) => {
-            certificate.map(|certificate| certificate.validity()).map(|validity| match validity.is_ending {
-                true => Finding::Degraded(validity.sentence()),
-                false => Finding::Ok(validity.sentence()),
-            })
-        }
+        Ok(certificate) => certificate.map(|certificate| certificate.report()).map(|report| match report.is_good {
+            true => Finding::Ok(report.sentence),
+            false => Finding::Degraded(report.sentence),
+        }),
         Err(error) => Some(Finding::Missing(chain(&error))),
     }
 }

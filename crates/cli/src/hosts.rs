@@ -19,7 +19,10 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 use std::{
+    fs,
     io::Read,
+    os::unix::fs::MetadataExt,
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -166,10 +169,24 @@ async fn invite(client: &ApiClient, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The server could not read the key that another user writes, root too.
+fn require_owner(state_dir: &Path) -> anyhow::Result<()> {
+    let Ok(owner) = fs::metadata(state_dir).map(|meta| meta.uid()) else { return Ok(()) };
+    let own = rustix::process::geteuid().as_raw();
+    ensure!(
+        owner == own,
+        "{} belongs to the user with the number {owner}, with whom the server runs: run this as that user (with the package: \
+         `sudo -u anteroom anteroom host join`)",
+        state_dir.display()
+    );
+    Ok(())
+}
+
 async fn join(config: &Config) -> anyhow::Result<()> {
     let mut text = Zeroizing::new(String::new());
     std::io::stdin().lock().take(INVITATION_BYTES_MAX).read_to_string(&mut text).context("the invitation")?;
     ensure!(!text.trim().is_empty(), "give the invitation on standard input: anteroom host join < invitation.txt");
+    require_owner(&config.state_dir)?;
     let state = StateDir::lock(&config.state_dir)?;
     let host = cluster::read_or_create_host_id(&state.path)?;
     let joined = join_cluster(&text, &host, &state.path).await?;

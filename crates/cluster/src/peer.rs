@@ -12,9 +12,7 @@ mod join;
 mod key;
 mod tls;
 
-pub use authority::{
-    Authority, AuthorityError, CERTIFICATE_LIFETIME_S, Fingerprint, RENEW_AFTER_S, certificate_validity, host_of,
-};
+pub use authority::{Authority, AuthorityError, CERTIFICATE_LIFETIME_S, Fingerprint, certificate_validity, host_of};
 pub use identity::{IdentityError, IdentityFiles, PeerIdentity};
 pub use invitation::{INVITATION_S_MAX, Invitation, InvitationSecret, MalformedInvitation};
 pub use join::{JoinAnswer, JoinRequest};

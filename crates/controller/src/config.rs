@@ -29,7 +29,7 @@ pub use public_url::normalise_public_url;
 pub use retention::Retention;
 pub use sessions::Sessions;
 pub use sources::{ConfigSources, Override, ShownSetting};
-pub use tls::Tls;
+pub use tls::{Acme, Tls};
 pub use vault::Vault;
 
 use crate::{

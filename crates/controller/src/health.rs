@@ -116,9 +116,9 @@ fn external_machines(server_context: &ServerContext) -> Option<HealthCheck> {
 
 /// Reports how long this server's certificate is valid; `None`: it has none.
 fn certificate(server_context: &ServerContext) -> Option<HealthCheck> {
-    let validity = server_context.tls.as_ref()?.validity();
-    let status = if validity.is_ending { HealthStatus::Degraded } else { HealthStatus::Ok };
-    Some(check("certificate", status, validity.sentence()))
+    let report = server_context.tls.as_ref()?.report();
+    let status = if report.is_good { HealthStatus::Ok } else { HealthStatus::Degraded };
+    Some(check("certificate", status, report.sentence))
 }
 
 /// Reports whether the OpenID provider answers, and the redirect URI that it must know; `None`: none is configured. A report does not

@@ -31,6 +31,24 @@ pub struct ServerLimits {
     pub audit: AuditLimits,
     /// Sign-in of people with an OpenID provider.
     pub oidc: OidcLimits,
+    /// Certificates of hosts.
+    pub peers: PeerLimits,
+}
+
+/// Certificates of the hosts of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerLimits {
+    /// How long a certificate is valid, seconds. It is renewed after two thirds of it.
+    pub certificate_lifetime_s: u64,
+    /// Time between two looks at the certificate, milliseconds.
+    pub certificate_look_ms: u64,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self { certificate_lifetime_s: anteroom_cluster::peer::CERTIFICATE_LIFETIME_S, certificate_look_ms: 60_000 }
+    }
 }
 
 /// Limits of machines.

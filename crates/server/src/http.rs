@@ -107,7 +107,7 @@ use error_response::ErrorResponse;
 use known_queries::{KnownQueries, refuse_unknown_queries};
 use pages::Page;
 use request_body::{BodyOwner, limit_body};
-use routes::{Access, FoundRoute, RequestedAction, Route};
+use routes::{Access, FoundRoute, RequestedAction, Route, as_get};
 use tower::{
     Layer,
     util::{MapRequestLayer, option_layer},
@@ -341,7 +341,8 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
     let path = request.uri().path();
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
-    let caller = auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await;
+    let method = as_get(request.method());
+    let caller = auth::identify_caller(&app.auth, peer, method, request.headers(), session.as_ref()).await;
     if let Ok(caller) = &caller {
         note_actor(auth::credential_kind(peer, request.headers()), &caller.id, Some(&caller.role));
         app.rates.record_success(request.headers());

@@ -21,6 +21,7 @@ use crate::{
     peer::{ClientAddress, Peer, TrustedProxies},
     process_protection::raise_open_files,
 };
+use anteroom_controller::tls::ACME_TLS;
 use axum::{
     Router,
     body::{Body, HttpBody},
@@ -217,11 +218,11 @@ impl TcpServer {
         };
         let Some(stream) = stream else { return Ok(()) };
         // Only names that this server offers are agreed on.
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..]);
-        if is_http2 {
-            self.serve_http2(stream, address, connection).await?;
-        } else {
-            self.serve_http1(stream, address, connection).await?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => self.serve_http2(stream, address, connection).await?,
+            // An authority has seen the certificate for its challenge.
+            Some(ACME_TLS) => {}
+            Some(_) | None => self.serve_http1(stream, address, connection).await?,
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What this host does for the others of its cluster: it answers their requests, lets machines join, and reports its state.
 
+mod ending_stream;
 mod join;
 mod listener;
 mod start;

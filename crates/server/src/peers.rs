@@ -10,6 +10,7 @@
 
 mod directory;
 mod frames;
+mod handshake;
 mod head;
 mod join_client;
 mod link;
@@ -19,6 +20,7 @@ mod status;
 mod unreachable;
 
 pub(crate) use directory::Directory;
+pub(crate) use handshake::Handshake;
 pub(crate) use head::{FromHost, NOT_OWNER, take_client};
 pub use join_client::{JoinedCluster, join_cluster};
 pub(crate) use link::PING_PATH;
@@ -30,7 +32,7 @@ use anteroom_wire::{HostId, SessionId};
 use axum::body::Body;
 use bytes::Bytes;
 use head::ForwardedHead;
-use http::{Response, Version, header, request::Parts};
+use http::{Method, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use link::{Link, LinkGuard};
 use parking_lot::{Mutex, RwLock};
@@ -41,7 +43,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,6 +62,8 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
 pub(crate) struct Peers {
     /// The hosts of the cluster.
     pub(crate) directory: Directory,
+    /// Asks for a look at the files of the certificate.
+    pub(crate) certificate_look: Notify,
     tls: RwLock<PeerTls>,
     links: Mutex<HashMap<HostId, Arc<Link>>>,
     owners: Mutex<HashMap<SessionId, (HostId, Instant)>>,
@@ -72,6 +76,7 @@ impl Peers {
     pub(crate) fn new(tls: PeerTls, directory: Directory, tasks: TaskTracker, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             directory,
+            certificate_look: Notify::new(),
             tls: RwLock::new(tls),
             links: Mutex::default(),
             owners: Mutex::default(),
@@ -140,10 +145,16 @@ impl Peers {
         addresses: &Addresses,
         reason: Reason,
     ) -> Result<Option<Response<Body>>, Unreachable> {
-        let with_upgrade = parts.headers.contains_key(header::UPGRADE) && parts.version == Version::HTTP_11;
-        let Some(head) = ForwardedHead::new(parts, client, addresses, with_upgrade) else { return Ok(None) };
-        match parts.extensions.get::<OnUpgrade>().cloned().filter(|_| with_upgrade) {
-            Some(upgrade) => self.pass_on_socket(host, &head, upgrade, reason).await.map(Some),
+        let handshake = Handshake::of(parts);
+        if parts.method == Method::CONNECT && handshake.is_none() {
+            return Ok(None);
+        }
+        let Some(head) = ForwardedHead::new(parts, client, addresses, handshake) else { return Ok(None) };
+        match parts.extensions.get::<OnUpgrade>().cloned().zip(handshake) {
+            Some((upgrade, handshake)) => {
+                let answered = self.pass_on_socket(host, &head, upgrade, reason).await;
+                answered.map(|answer| Some(handshake.answer(answer)))
+            }
             None => self.pass_on(host, &head, body).await.map(Some),
         }
     }

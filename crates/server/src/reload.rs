@@ -41,8 +41,11 @@ async fn reload(app: &App, sources: &ConfigSources) {
     app.live_providers.set(providers);
     app.live_config.set(config);
     app.webhook_messages.replace(receivers);
-    if let (Some(tls), Some(new)) = (&app.tls, certificate) {
-        tls.replace(new);
+    if let Some(tls) = &app.tls {
+        tls.replace(certificate);
+    }
+    if let Some(peers) = app.peers.get() {
+        peers.certificate_look.notify_one();
     }
     let applied = applied.join(", ");
     tracing::info!(outcome = "config_reloaded", settings = applied, "configuration reloaded");
@@ -66,7 +69,7 @@ struct Prepared {
     reload: Reload,
     providers: Providers,
     receivers: Receivers,
-    /// `None`: the server speaks plain HTTP.
+    /// `None`: it is not of files.
     certificate: Option<NewCertificate>,
 }
 
@@ -76,7 +79,8 @@ fn prepare(app: &App, reload: Reload) -> Result<Prepared, Vec<String>> {
         demo::add_pages(&mut providers, app.auth.addresses.base_url()).map_err(|error| vec![format!("{error:#}")])?;
     }
     let receivers = Receivers::open(&reload.config, &app.limits.webhook).map_err(|error| vec![chain(&error)])?;
-    let certificate = app.tls.as_ref().map(|tls| tls.read()).transpose().map_err(|error| vec![chain(&error)])?;
+    let certificate =
+        app.tls.as_ref().map(|tls| tls.read()).transpose().map_err(|error| vec![chain(&error)])?.flatten();
     log::change_level(&reload.config.log).map_err(|error| vec![chain(&error)])?;
     Ok(Prepared { reload, providers, receivers, certificate })
 }

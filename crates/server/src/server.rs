@@ -374,7 +374,7 @@ async fn serve(app: &App, serving: &TaskTracker, listeners: Listeners, state_dir
         serving.spawn(serve_redirects(listener, base_url, serving.clone(), app.stop.clone()));
     }
     if let Some(certificate) = certificate {
-        serving.spawn(certificate.run_watch(app.stop.clone()));
+        serving.spawn(certificate.run(app.stop.clone()));
     }
     let stop = app.stop.clone();
     let make = router.into_make_service_with_connect_info::<Peer>();

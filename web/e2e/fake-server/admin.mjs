@@ -57,6 +57,8 @@ export class AdminApi {
   ];
   /** @type {string | null} */
   webhook_url = "https://backend.example/anteroom";
+  /** The hosts; a server that is alone has none. @type {Schemas["HostList"]} */
+  cluster = { hosts: [] };
   /** The code of the problem with which the next change is rejected. @type {string | null} */
   rejects_with = null;
   /** @type {Set<import("node:http").ServerResponse>} */
@@ -116,6 +118,8 @@ export class AdminApi {
         return { hosts: refusedHosts(), is_partial: false };
       case "/api/machines":
         return this.#machines();
+      case "/api/hosts":
+        return this.cluster;
       case "/api/tokens":
         return { tokens: this.tokens, next_cursor: null };
       case "/api/audit":

@@ -46,7 +46,8 @@ export async function servePage(path, request, response) {
     (/^\/admin(\/|$)/.test(path) ? "admin.html" : null) ??
     (is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : is_nothing ? "errors/404.html" : null);
   if (english === null) return false;
-  const name = isGerman(request) ? english.replace(/\.html$/, ".de.html") : english;
+  // The operators' pages are in English alone.
+  const name = isGerman(request) && english !== "admin.html" ? english.replace(/\.html$/, ".de.html") : english;
   const plain = await readFile(join(DIST, name)).catch(() => null);
   const compressed = (request.headers["accept-encoding"] ?? "").includes("br") ? await readFile(join(DIST, `${name}.br`)).catch(() => null) : null;
   response.writeHead(plain === null || name.startsWith("errors/") ? 404 : 200, {

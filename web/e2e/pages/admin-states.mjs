@@ -37,6 +37,37 @@ const TIMELINE = [
   ["sign_in_url", "The tool shows an address.", -137, {}],
 ];
 
+/** A cluster with a host in each state. @returns {import("../../src/api.ts").Schemas["HostList"]} */
+export function clusterOfFour() {
+  /** @param {number} number @param {string} name @param {Partial<import("../../src/api.ts").Schemas["HostView"]>} part */
+  const host = (number, name, part) => ({
+    id: `hst_01jd${String(number).padStart(22, "0")}`,
+    name,
+    state: /** @type {const} */ ("answers"),
+    draining: false,
+    incarnation: 1,
+    joined_at: inSeconds(-86_400),
+    heartbeat_at: inSeconds(-1),
+    labels: {},
+    sessions: 3,
+    machines: 3,
+    machines_max: 10,
+    version: "0.1.0",
+    ...part,
+  });
+  const unknown = { machines: null, machines_max: null, version: null };
+  return {
+    cluster: "production",
+    own: host(1, "", {}).id,
+    hosts: [
+      host(1, "host-1", {}),
+      host(2, "host-2", { draining: true, sessions: 1, machines: 1 }),
+      host(3, "host-3", { ...unknown, state: "silent", heartbeat_at: inSeconds(-9) }),
+      host(4, "host-4", { ...unknown, state: "fenced", fenced: "host-1", sessions: 0, heartbeat_at: null }),
+    ],
+  };
+}
+
 /** Opens an operators' page. @param {Scene} scene @param {string} path @param {string} shows */
 async function open({ page, base }, path, shows) {
   await page.goto(`${base}/admin${path}`);
@@ -80,6 +111,10 @@ export const ADMIN_STATES = {
   "session-unknown": (scene) => open(scene, "/sessions/ses_01jd0000000000000000000077", "[data-problem=unknown_session]"),
   connections: (scene) => open(scene, "/connections", "tr[data-credential]"),
   machines: (scene) => open(scene, "/machines", "tr[data-machine]"),
+  "machines-of-hosts": (scene) => {
+    scene.fakeServer.admin.cluster = clusterOfFour();
+    return open(scene, "/machines", "section[aria-labelledby=cluster-hosts] tr[data-host]");
+  },
   hosts: async (scene) => {
     await open(scene, "/hosts", "[data-host]");
     await scene.page.click("[data-host] summary");

@@ -5,7 +5,7 @@ import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { forPerson } from "../fake-server/samples.mjs";
 import { accessibilityFaults, lowContrastTexts } from "./accessibility.mjs";
-import { ADMIN_STATES, addSessions } from "./admin-states.mjs";
+import { ADMIN_STATES, addSessions, clusterOfFour } from "./admin-states.mjs";
 import { runScene } from "./scene.mjs";
 
 const LAPTOP = { viewport: { width: 1280, height: 800 } };
@@ -83,6 +83,35 @@ test("the keyboard alone finds a session, stops it, makes a link, creates a toke
     await waitUntil("the focus on the secret", () => page.evaluate(() => document.activeElement?.id === "new-secret"));
   });
 });
+
+for (const [language, options] of /** @type {const} */ ([
+  ["English", LAPTOP],
+  ["German", { ...PHONE, locale: "de-DE" }],
+])) {
+  test(`${language}: the hosts of a cluster are listed with their states, and follow changes`, async () => {
+    await runScene(options, async (scene) => {
+      const { page, fakeServer, base } = scene;
+      await page.goto(`${base}/admin/machines`);
+      await page.waitForSelector("#machines");
+      assert.equal(await page.locator("#cluster-hosts").count(), 0, "a server that is alone has no hosts");
+      await ADMIN_STATES["machines-of-hosts"]?.(scene, addSessions(scene));
+      const cells = (/** @type {string} */ name) => page.locator(`tr[data-host="${name}"] td`).allInnerTexts();
+      assert.deepEqual((await cells("host-1")).slice(0, 5), ["host-1", "answers (this host)", "3", "3 of 10", "0.1.0"]);
+      assert.deepEqual((await cells("host-2")).slice(1, 4), ["answers drains", "1", "1 of 10"]);
+      assert.deepEqual((await cells("host-3")).slice(1, 5), ["silent", "3", "–", "–"]);
+      assert.deepEqual((await cells("host-4")).slice(1), ["fenced", "0", "–", "–", "–"]);
+      assert.equal(await page.locator("tr[data-host] .state.bad").count(), 2);
+      // Operators' pages are in English alone.
+      assert.equal(await page.getAttribute("html", "lang"), "en");
+      const { scroll, width } = await page.evaluate(() => ({ scroll: document.documentElement.scrollWidth, width: window.innerWidth }));
+      assert.ok(scroll <= width, `${scroll} in ${width}`);
+      const later = clusterOfFour();
+      for (const host of later.hosts) host.state = "answers";
+      fakeServer.admin.cluster = later;
+      await waitUntil("the new states", async () => (await page.locator("tr[data-host] .state.bad").count()) === 0);
+    });
+  });
+}
 
 test("a live session whose sign-in has failed is listed with the cause", async () => {
   await runScene(LAPTOP, async (scene) => {

@@ -14,13 +14,11 @@ use zeroize::Zeroizing;
 
 /// How long a host's certificate is valid, seconds: 30 days.
 pub const CERTIFICATE_LIFETIME_S: u64 = 30 * DAY_S;
-/// A host's certificate is renewed when it is so old, seconds: 20 days.
-pub const RENEW_AFTER_S: u64 = 20 * DAY_S;
 /// How long the authority's certificate is valid, seconds: about ten years.
 const AUTHORITY_LIFETIME_S: u64 = 3_652 * DAY_S;
 const DAY_S: u64 = 24 * 3_600;
-/// A certificate is valid from so long before it is issued, seconds: clocks of hosts differ.
-const CLOCK_SKEW_S: i64 = 300;
+/// A certificate is valid from so long before it is issued, seconds, or a tenth of its life: clocks of hosts differ.
+const CLOCK_SKEW_S: u64 = 300;
 /// The scheme of the name in a host's certificate.
 const SCHEME: &str = "host:";
 /// The most bytes of a request for a certificate.
@@ -106,11 +104,18 @@ impl Authority {
         Fingerprint::of(&self.certificate)
     }
 
-    /// Issues a certificate for this host: the chain as PEM, the host's certificate first. Of the request, only the key is used.
+    /// Issues a certificate for this host, valid for so long: the chain as PEM, the host's certificate first. Of the request, only the key
+    /// is used.
     ///
     /// # Errors
     /// The request is not well formed or does not prove the possession of its key.
-    pub fn issue(&self, request_pem: &str, host: &HostId, now_ms: u64) -> Result<String, AuthorityError> {
+    pub fn issue(
+        &self,
+        request_pem: &str,
+        host: &HostId,
+        now_ms: u64,
+        lifetime_s: u64,
+    ) -> Result<String, AuthorityError> {
         if request_pem.len() > REQUEST_BYTES_MAX {
             return Err(AuthorityError::LongRequest);
         }
@@ -121,7 +126,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, now_ms, CERTIFICATE_LIFETIME_S)?;
+        set_validity(&mut params, now_ms, lifetime_s)?;
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key)?;
         let certificate = params.signed_by(&request.public_key, &issuer)?;
         Ok(format!("{}{}", certificate.pem(), self.certificate_pem))
@@ -131,8 +136,10 @@ impl Authority {
 fn set_validity(params: &mut CertificateParams, now_ms: u64, lifetime_s: u64) -> Result<(), AuthorityError> {
     let seconds = i64::try_from(now_ms / 1_000).map_err(|_| AuthorityError::Time(now_ms))?;
     let now = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| AuthorityError::Time(now_ms))?;
-    params.not_before = now - Duration::seconds(CLOCK_SKEW_S);
-    params.not_after = now + Duration::seconds(i64::try_from(lifetime_s).map_err(|_| AuthorityError::Time(now_ms))?);
+    let duration =
+        |seconds: u64| i64::try_from(seconds).map(Duration::seconds).map_err(|_| AuthorityError::Time(now_ms));
+    params.not_before = now - duration(CLOCK_SKEW_S.min(lifetime_s / 10))?;
+    params.not_after = now + duration(lifetime_s)?;
     Ok(())
 }
 

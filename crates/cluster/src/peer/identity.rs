@@ -73,6 +73,18 @@ pub struct PeerIdentity {
     pub(crate) roots: Arc<RootCertStore>,
 }
 
+impl PeerIdentity {
+    /// When the certificate is to be renewed, milliseconds since 1970: after two thirds of its life.
+    pub fn renew_at_ms(&self) -> u64 {
+        self.begins_at_ms.saturating_add(self.ends_at_ms.saturating_sub(self.begins_at_ms) / 3 * 2)
+    }
+
+    /// The host's certificate and those between it and the authority's.
+    pub fn certificate(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+}
+
 impl IdentityFiles {
     /// Those in the state directory, which `anteroom host join` writes.
     pub fn in_state_dir(state: &Path) -> Self {

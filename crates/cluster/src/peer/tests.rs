@@ -25,7 +25,7 @@ fn identity_that_trusts(trusted: &Authority, authority: &Authority, host: &HostI
     let dir = TempDir::new().unwrap();
     let files = IdentityFiles::in_state_dir(dir.path());
     let key = new_peer_key().unwrap();
-    let chain = authority.issue(&key.request_pem, host, issued_at_ms).unwrap();
+    let chain = authority.issue(&key.request_pem, host, issued_at_ms, CERTIFICATE_LIFETIME_S).unwrap();
     files.write(&key.key_pem, &chain, trusted.certificate_pem()).unwrap();
     files.read().unwrap()
 }
@@ -110,15 +110,15 @@ fn a_request_decides_nothing_but_the_key() {
     let mut params = rcgen::CertificateParams::new(vec!["host.example".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let request = params.serialize_request(&key).unwrap().pem().unwrap();
-    let chain = authority.issue(&request, &host(9), now_ms()).unwrap();
+    let chain = authority.issue(&request, &host(9), now_ms(), CERTIFICATE_LIFETIME_S).unwrap();
     let own = rustls::pki_types::pem::PemObject::from_pem_slice(chain.as_bytes()).unwrap();
     assert_eq!(host_of(&own), Some(host(9)));
     let (_, parsed) = x509_parser::parse_x509_certificate(&own).unwrap();
     assert!(!parsed.is_ca());
     let (begin, end) = certificate_validity(&own).unwrap();
     assert!(end - begin >= 30 * DAY_MS && end - begin < 31 * DAY_MS);
-    assert!(authority.issue("nothing", &host(9), now_ms()).is_err());
-    assert!(authority.issue(&"x".repeat(5_000), &host(9), now_ms()).is_err());
+    assert!(authority.issue("nothing", &host(9), now_ms(), CERTIFICATE_LIFETIME_S).is_err());
+    assert!(authority.issue(&"x".repeat(5_000), &host(9), now_ms(), CERTIFICATE_LIFETIME_S).is_err());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn identity_names_the_file_that_is_wrong() {
     assert!(files.read().is_err_and(|error| error.to_string().contains("certificate.pem")));
     let authority = Authority::create(now_ms()).unwrap();
     let (key, other) = (new_peer_key().unwrap(), new_peer_key().unwrap());
-    let chain = authority.issue(&key.request_pem, &host(1), now_ms()).unwrap();
+    let chain = authority.issue(&key.request_pem, &host(1), now_ms(), CERTIFICATE_LIFETIME_S).unwrap();
     files.write(&other.key_pem, &chain, authority.certificate_pem()).unwrap();
     assert!(files.read().is_err_and(|error| error.to_string().contains("not the certificate's")));
     files.write(&key.key_pem, &chain, authority.certificate_pem()).unwrap();

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -76,6 +77,12 @@ impl EtcdCluster {
         kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), signal).unwrap();
     }
 
+    /// The directory of all that the members write.
+    #[allow(dead_code, reason = "one of the two users of this file needs it")]
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The answer of the first member; `None`: there is none.
     #[allow(dead_code, reason = "one of the two users of this file needs it")]
     pub(crate) fn post(&self, path: &str, body: &Value) -> Option<Value> {
@@ -94,7 +101,7 @@ impl Drop for EtcdCluster {
 }
 
 /// An address that the kernel has chosen and nothing uses.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -25,6 +25,8 @@ pub(super) struct ClusterState {
     pub(super) clock_ahead_ms: i64,
     /// Whether an operator drains this host.
     pub(super) is_draining: bool,
+    /// What is wrong with this host's certificate for the others.
+    pub(super) certificate_fault: Option<String>,
     /// Whether another process writes heartbeats with the id of this host.
     pub(super) is_replaced: bool,
 }
@@ -72,11 +74,23 @@ pub fn health(cluster: &Cluster) -> Option<(HealthStatus, String)> {
         );
         add(HealthStatus::Degraded, what);
     }
+    if let Some(fault) = &state.certificate_fault {
+        add(HealthStatus::Degraded, format!("its certificate for other hosts: {fault}"));
+    }
     if state.clock_ahead_ms.unsigned_abs() > CLOCK_DIFFERENCE_MS_MAX {
         let what = format!("its clock differs by {} ms from the database's: synchronise it", state.clock_ahead_ms);
         add(HealthStatus::Degraded, what);
     }
     Some((status, text))
+}
+
+impl Cluster {
+    /// Reports what is wrong with this host's certificate for the others; `None`: nothing.
+    pub fn report_certificate(&self, fault: Option<String>) {
+        if let Some(member) = &self.membership {
+            member.state.lock().certificate_fault = fault;
+        }
+    }
 }
 
 impl ObservedHost {

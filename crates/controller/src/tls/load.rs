@@ -15,10 +15,20 @@ use x509_parser::{parse_x509_certificate, time::ASN1Time};
 use zeroize::Zeroizing;
 
 /// A certificate with its key.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) key: Arc<CertifiedKey>,
+    /// The begin of its validity, milliseconds since 1970.
+    pub(super) begins_at_ms: u64,
     /// The end of its validity, milliseconds since 1970.
     pub(super) ends_at_ms: u64,
+}
+
+impl Loaded {
+    /// Whether the certificate is for this name too.
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        self.key.cert.first().is_some_and(|own| check_host(Path::new(""), own, name).is_ok())
+    }
 }
 
 /// Permissions that a key must not have: of others, and writing for its group.
@@ -27,7 +37,7 @@ const FORBIDDEN_MODE: u32 = 0o027;
 pub(super) fn load(certificate: &Path, key: &Path, host: &str, now_ms: u64) -> Result<Loaded, TlsError> {
     let chain = read_chain(certificate)?;
     let own = chain.first().ok_or_else(|| TlsError::NoCertificate { path: certificate.to_owned() })?;
-    let ends_at_ms = check_dates(certificate, own, now_ms)?;
+    let (begins_at_ms, ends_at_ms) = check_dates(certificate, own, now_ms)?;
     check_host(certificate, own, host)?;
     let malformed = |path: &Path, error: &Error| TlsError::Malformed { path: path.to_owned(), why: error.to_string() };
     let secret = read_key(key)?;
@@ -41,7 +51,7 @@ pub(super) fn load(certificate: &Path, key: &Path, host: &str, now_ms: u64) -> R
         }
         Err(error) => return Err(malformed(certificate, &error)),
     }
-    Ok(Loaded { key: Arc::new(certified), ends_at_ms })
+    Ok(Loaded { key: Arc::new(certified), begins_at_ms, ends_at_ms })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -60,8 +70,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| TlsError::NoKey { path: path.to_owned() })
 }
 
-/// Returns the end of the validity.
-fn check_dates(path: &Path, certificate: &CertificateDer<'_>, now_ms: u64) -> Result<u64, TlsError> {
+/// Returns begin and end of the validity.
+fn check_dates(path: &Path, certificate: &CertificateDer<'_>, now_ms: u64) -> Result<(u64, u64), TlsError> {
     let malformed = |why: String| TlsError::Malformed { path: path.to_owned(), why };
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|error| malformed(error.to_string()))?;
     let to_ms = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000);
@@ -73,7 +83,7 @@ fn check_dates(path: &Path, certificate: &CertificateDer<'_>, now_ms: u64) -> Re
     if now_ms >= ends_at_ms {
         return Err(TlsError::Expired { path, at: shown(ends_at_ms) });
     }
-    Ok(ends_at_ms)
+    Ok((begins_at_ms, ends_at_ms))
 }
 
 fn check_host(path: &Path, certificate: &CertificateDer<'_>, host: &str) -> Result<(), TlsError> {

@@ -1,6 +1,6 @@
 //! Refuses query parameters that an operation does not have: a filter with a typing error must not be ignored.
 
-use super::error_response::ErrorResponse;
+use super::{error_response::ErrorResponse, routes::as_get};
 use anteroom_controller::api_error::ApiError;
 use anteroom_wire::Problem;
 use axum::{
@@ -54,7 +54,7 @@ impl KnownQueries {
     fn fault(&self, request: &Request) -> Option<String> {
         let query = request.uri().query().filter(|query| !query.is_empty())?;
         let pattern = request.extensions().get::<MatchedPath>()?.as_str();
-        let method = if request.method() == "HEAD" { "GET" } else { request.method().as_str() };
+        let method = as_get(request.method()).as_str();
         let known = self.0.get(&(method.to_owned(), pattern.to_owned()))?;
         query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

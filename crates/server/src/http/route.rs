@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, request_body::read_body};
 use crate::{
     app::App,
     peer::Peer,
-    peers::{FromHost, NOT_OWNER, Peers, Unreachable},
+    peers::{FromHost, Handshake, NOT_OWNER, Peers, Unreachable},
 };
 use anteroom_controller::{api_error::ApiError, unix_time::now_unix_ms};
 use anteroom_wire::{HostId, Problem, SessionId};
@@ -148,8 +148,7 @@ fn fence_after_s(app: &App) -> u64 {
 /// Says which host does not answer and what happens next: a browser's WebSocket is accepted and closed, so that its page can read it.
 async fn unreachable_response(app: &App, peers: &Peers, silent: &Unreachable, mut parts: Parts) -> Response {
     let outlook = silent.outlook(peers, fence_after_s(app), now_unix_ms());
-    let is_browsers_socket =
-        parts.headers.contains_key(header::ORIGIN) && parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
+    let is_browsers_socket = parts.headers.contains_key(header::ORIGIN) && Handshake::of(&parts).is_some();
     if is_browsers_socket && let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, app).await {
         let problem = Problem::HostUnreachable;
         let mut response = anteroom_tunnel::reject_websocket_because(

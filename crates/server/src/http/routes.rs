@@ -235,11 +235,16 @@ pub(super) enum FoundRoute {
     Unlisted,
 }
 
+/// HEAD is GET without the body; over HTTP/2, a WebSocket begins with CONNECT (RFC 8441) instead of GET.
+pub(super) fn as_get(method: &Method) -> &Method {
+    if *method == Method::HEAD || *method == Method::CONNECT { &GET } else { method }
+}
+
 impl FoundRoute {
     /// The route of a request, by its method and the pattern of its path.
     pub(super) fn of(method: &Method, pattern: Option<&str>) -> Self {
         let Some(pattern) = pattern else { return Self::Unlisted };
-        let method = if *method == Method::HEAD { &GET } else { method };
+        let method = as_get(method);
         let mut of_path = ROUTES.iter().filter(|route| route.path == pattern).peekable();
         if of_path.peek().is_none() {
             tracing::error!(outcome = "route_not_listed", pattern, "a route has no entry in the table of routes");

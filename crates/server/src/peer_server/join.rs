@@ -52,6 +52,7 @@ async fn read_request(stream: &mut TlsStream<TcpStream>) -> Option<JoinRequest> 
 async fn answer(app: &App, peers: &Arc<Peers>, request: &JoinRequest) -> Option<JoinAnswer> {
     let now_ms = now_unix_ms();
     let secret = InvitationSecret::parse(request.secret.expose()).ok()?;
+    let lifetime_s = app.limits.peers.certificate_lifetime_s;
     let issued = async {
         let Some(authority) = cluster_authority::open(&app.store, &app.vault).await? else { return Ok(None) };
         let Some((id, ends_at_ms)) = secret.check(&authority, now_ms) else { return Ok(None) };
@@ -63,7 +64,7 @@ async fn answer(app: &App, peers: &Arc<Peers>, request: &JoinRequest) -> Option<
         if !app.store.use_host_invitation(&id, ends_at_ms, now_ms).await? {
             return Ok(None);
         }
-        let certificate = authority.issue(&request.request, &request.host, now_ms)?;
+        let certificate = authority.issue(&request.request, &request.host, now_ms, lifetime_s)?;
         Ok::<_, cluster_authority::OpenAuthorityError>(Some((certificate, authority.certificate_pem().to_owned())))
     };
     match issued.await {

@@ -1,12 +1,12 @@
 //! The listener for the other hosts: only they are answered, and machines that join.
 
-use super::{join, own_status};
+use super::{ending_stream::EndingStream, join, own_status};
 use crate::{
     app::App,
-    peers::{Directory, FromHost, PING_PATH, Peers, take_client},
+    peers::{FromHost, PING_PATH, Peers, take_client},
 };
-use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, host_of};
-use anteroom_controller::log::line_budget::SECURITY_TARGET;
+use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, certificate_validity, host_of};
+use anteroom_controller::{log::line_budget::SECURITY_TARGET, unix_time::now_unix_ms};
 use anteroom_wire::HostId;
 use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{Request, Response, StatusCode};
@@ -16,7 +16,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -130,24 +130,24 @@ impl PeerListener {
         }
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let host = certificates.first().and_then(host_of).ok_or(Refused::NoHost)?;
+        let (_, ends_at_ms) = certificates.first().and_then(certificate_validity).ok_or(Refused::NoHost)?;
         if !self.peers.directory.contains(&host).await {
             return Err(Refused::NotMember(host));
         }
         drop(handshake);
-        self.serve_host(stream, host).await;
+        self.serve_host(stream, host, ends_at_ms).await;
         Ok(())
     }
 
-    /// Serves a host until it closes, this server stops, or the host is removed.
-    async fn serve_host(self, stream: TlsStream<TcpStream>, host: HostId) {
+    /// Serves a host until it closes, this server stops, the host is removed, or its certificate ends. A connection that became a
+    /// WebSocket is not this function's any more, but ends for the last two reasons all the same.
+    async fn serve_host(self, stream: TlsStream<TcpStream>, host: HostId, ends_at_ms: u64) {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
-        let directory = self.peers.directory.clone();
+        let end = CancellationToken::new();
+        let stream = TokioIo::new(EndingStream::new(stream, &end));
+        self.tasks.spawn(end_when_not_a_member(Arc::clone(&self.peers), host.clone(), ends_at_ms, end));
         let stop = self.stop.clone();
-        let service = service_fn({
-            let host = host.clone();
-            move |request| self.clone().answer(request, host.clone())
-        });
-        let stream = TokioIo::new(stream);
+        let service = service_fn(move |request| self.clone().answer(request, host.clone()));
         if is_http2 {
             let served = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -155,11 +155,11 @@ impl PeerListener {
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .serve_connection(stream, service);
-            until_removed(served, &directory, &host, &stop).await;
+            let _ = stop.run_until_cancelled(served).await;
         } else {
             let served =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).with_upgrades();
-            until_removed(served, &directory, &host, &stop).await;
+            let _ = stop.run_until_cancelled(served).await;
         }
     }
 
@@ -184,15 +184,13 @@ fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-async fn until_removed<T, E>(
-    served: impl Future<Output = Result<T, E>>,
-    directory: &Directory,
-    host: &HostId,
-    stop: &CancellationToken,
-) {
+/// Ends the connection when the host is removed or its certificate has ended.
+async fn end_when_not_a_member(peers: Arc<Peers>, host: HostId, ends_at_ms: u64, end: CancellationToken) {
+    let left = Duration::from_millis(ends_at_ms.saturating_sub(now_unix_ms()));
     tokio::select! {
-        _ = served => {}
-        () = directory.wait_removed(host) => {}
-        () = stop.cancelled() => {}
+        () = peers.directory.wait_removed(&host) => {}
+        () = tokio::time::sleep(left) => {}
+        () = end.cancelled() => return,
     }
+    end.cancel();
 }

@@ -5,8 +5,12 @@ use crate::{
     app::App,
     peers::{Directory, Peers},
 };
-use anteroom_cluster::peer::{Authority, IdentityFiles, PeerTls, RENEW_AFTER_S, new_peer_key};
-use anteroom_controller::{api_error::chain, cluster_authority, unix_time::now_unix_ms};
+use anteroom_cluster::peer::{Authority, IdentityFiles, PeerTls, new_peer_key};
+use anteroom_controller::{
+    api_error::chain,
+    cluster_authority,
+    unix_time::{format_rfc3339, now_unix_ms},
+};
 use anteroom_wire::HostId;
 use anyhow::Context;
 use axum::Router;
@@ -14,8 +18,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-/// Time between two looks at the certificate, milliseconds.
-const LOOK_MS: u64 = 60_000;
+/// What to do about a missing certificate.
+const NO_CERTIFICATE: &str =
+    "run `anteroom host invite` on another host and `anteroom host join` here, or set [cluster.tls]";
 
 /// Opens the channel, if this host is one of several and has a certificate. The first host of a cluster makes the authority.
 ///
@@ -31,8 +36,9 @@ pub(crate) async fn start(app: &App, router: Router, tasks: &TaskTracker, state_
     if !files.exist() {
         tracing::warn!(
             outcome = "no_host_certificate",
-            "this host has no certificate, so other hosts do not talk to it: run `anteroom host invite` on another host and `anteroom host join` here"
+            "this host has no certificate, so other hosts do not talk to it: {NO_CERTIFICATE}"
         );
+        app.cluster.report_certificate(Some(format!("it has none; {NO_CERTIFICATE}")));
         return Ok(());
     }
     let identity = files.read().context("the certificate of this host")?;
@@ -75,36 +81,61 @@ async fn issue_first(app: &App, files: &IdentityFiles, own: &HostId) -> anyhow::
     }
     let Some(authority) = cluster_authority::create(&app.store, &app.vault).await? else { return Ok(()) };
     tracing::info!(outcome = "authority_created", authority = %authority.fingerprint(), "the authority of the cluster's certificates was made");
-    issue(&authority, files, own)
+    issue(app, &authority, files, own)
 }
 
-fn issue(authority: &Authority, files: &IdentityFiles, own: &HostId) -> anyhow::Result<()> {
+fn issue(app: &App, authority: &Authority, files: &IdentityFiles, own: &HostId) -> anyhow::Result<()> {
     let key = new_peer_key()?;
-    let chain = authority.issue(&key.request_pem, own, now_unix_ms())?;
+    let chain = authority.issue(&key.request_pem, own, now_unix_ms(), app.limits.peers.certificate_lifetime_s)?;
     files.write(&key.key_pem, &chain, authority.certificate_pem())?;
     Ok(())
 }
 
-/// Renews the certificate when it is 20 days old; reads one that comes from files again. Runs until the server stops.
+/// Renews the certificate after two thirds of its life; reads one that comes from files again, at SIGHUP at once. Runs until the server
+/// stops.
 async fn keep_certificate(app: App, peers: Arc<Peers>, files: IdentityFiles) {
-    while app.stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(LOOK_MS))).await.is_some() {
-        if let Err(error) = keep_once(&app, &peers, &files).await {
-            tracing::error!(outcome = "host_certificate_not_renewed", error = %chain(&*error), "the certificate of this host was not renewed");
+    let pause = Duration::from_millis(app.limits.peers.certificate_look_ms);
+    let next_look = async || {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = peers.certificate_look.notified() => {}
         }
+    };
+    while app.stop.run_until_cancelled(next_look()).await.is_some() {
+        let fault = keep_once(&app, &peers, &files).await.err().map(|error| chain(&*error));
+        if let Some(error) = &fault {
+            tracing::error!(
+                outcome = "host_certificate_not_renewed",
+                error,
+                "the certificate of this host was not renewed"
+            );
+        }
+        app.cluster.report_certificate(fault);
     }
 }
 
 async fn keep_once(app: &App, peers: &Peers, files: &IdentityFiles) -> anyhow::Result<()> {
-    let (own, now_ms) = (peers.tls().host().clone(), now_unix_ms());
-    let begins_at_ms = peers.tls().identity().begins_at_ms;
-    let is_old = now_ms >= begins_at_ms.saturating_add(RENEW_AFTER_S * 1_000);
-    if is_old && !has_own_files(app) && peers.directory.contains(&own).await {
+    let (tls, now_ms) = (peers.tls(), now_unix_ms());
+    let own = tls.host();
+    let is_old = now_ms >= tls.identity().renew_at_ms();
+    if is_old && !has_own_files(app) && peers.directory.contains(own).await {
         let authority = cluster_authority::open(&app.store, &app.vault).await?;
-        issue(&authority.context("there is no authority")?, files, &own)?;
+        issue(app, &authority.context("there is no authority")?, files, own)?;
         tracing::info!(outcome = "host_certificate_renewed", "the certificate of this host was renewed");
     }
     let identity = files.read()?;
-    anyhow::ensure!(identity.host == own, "the certificate is for host {}", identity.host);
+    anyhow::ensure!(identity.host == *own, "the certificate is for host {}", identity.host);
+    anyhow::ensure!(
+        now_ms < identity.ends_at_ms,
+        "the certificate {} has expired at {}",
+        files.certificate.display(),
+        format_rfc3339(identity.ends_at_ms)
+    );
+    if identity.certificate() != tls.identity().certificate() {
+        let ends_at = format_rfc3339(identity.ends_at_ms);
+        tracing::info!(outcome = "host_certificate_reloaded", ends_at, "another certificate of this host is in use");
+    }
+    // The authority's certificates may be others.
     peers.replace_tls(PeerTls::new(identity));
     Ok(())
 }

@@ -2,9 +2,10 @@
 //!
 //! Only the listener for other hosts reads these headers, and what a client sends of them is removed.
 
+use super::Handshake;
 use crate::{addresses::Addresses, peer::Peer};
 use anteroom_wire::HostId;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 use rustix::process::geteuid;
 
 /// Where the request came from: `tcp ADDRESS` or `operator`.
@@ -30,14 +31,14 @@ pub(crate) struct FromHost(pub(crate) HostId);
 
 /// What is passed on of a request's head.
 pub(super) struct ForwardedHead {
-    pub(super) method: http::Method,
+    pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
 }
 
 impl ForwardedHead {
     /// Of a request from `peer`. `None`: its target or its client cannot be passed on.
-    pub(super) fn new(parts: &Parts, peer: Peer, addresses: &Addresses, with_upgrade: bool) -> Option<Self> {
+    pub(super) fn new(parts: &Parts, peer: Peer, addresses: &Addresses, handshake: Option<Handshake>) -> Option<Self> {
         let mut headers = parts.headers.clone();
         for name in ALL {
             headers.remove(name);
@@ -59,8 +60,9 @@ impl ForwardedHead {
         let authority = authority.or_else(|| host.and_then(|host| host.to_str().ok().map(str::to_owned)));
         let authority = authority.unwrap_or_else(|| "host.invalid".to_owned());
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let uri = if with_upgrade {
+        let uri = if let Some(handshake) = handshake {
             headers.insert(header::HOST, HeaderValue::from_str(&authority).ok()?);
+            handshake.complete(&mut headers)?;
             path.parse().ok()?
         } else {
             for name in HOP_BY_HOP {
@@ -68,7 +70,8 @@ impl ForwardedHead {
             }
             format!("https://{authority}{path}").parse().ok()?
         };
-        Some(Self { method: parts.method.clone(), uri, headers })
+        let method = if handshake.is_some() { Method::GET } else { parts.method.clone() };
+        Some(Self { method, uri, headers })
     }
 
     /// A request with this head.
@@ -116,7 +119,7 @@ mod tests {
     }
 
     fn pass(headers: &[(&str, &str)], peer: Peer) -> (Parts, Option<Peer>) {
-        let head = ForwardedHead::new(&parts(headers), peer, &addresses(1), false).unwrap();
+        let head = ForwardedHead::new(&parts(headers), peer, &addresses(1), None).unwrap();
         let (mut parts, ()) = head.request(Version::HTTP_2, ()).into_parts();
         let peer = take_client(&mut parts, &addresses(2));
         (parts, peer)

@@ -47,7 +47,7 @@ pub(crate) async fn start_with(
 }
 
 /// The line of a host's health; `None`: the server does not answer.
-async fn health(operator: &ApiClient) -> Option<(HealthStatus, String)> {
+pub(crate) async fn health(operator: &ApiClient) -> Option<(HealthStatus, String)> {
     // A host that does nothing is down: its answer has the status 503.
     let health: Health = serde_json::from_str(&operator.get("/health").await.ok()?.text).ok()?;
     health.checks.into_iter().find(|check| check.name == "cluster").map(|check| (check.status, check.detail))

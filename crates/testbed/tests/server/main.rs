@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod acme;
 mod any_command;
 mod auth;
 mod book_commands;
@@ -31,6 +32,7 @@ mod fake_agent;
 mod fixture;
 mod for_person;
 mod help_examples;
+mod host_certificates;
 mod hosts;
 mod invalid_requests;
 mod leftover_check;

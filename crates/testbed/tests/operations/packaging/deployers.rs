@@ -1,6 +1,7 @@
 //! Manifests for Kubernetes and Nomad. Neither is run here.
 
 use super::{command, output, project};
+use anteroom_controller::config::Config;
 use std::{env, fs, path::PathBuf};
 
 const KUBERNETES_VERSIONS: [&str; 3] = ["1.35.0", "1.36.0", "1.37.0"];
@@ -30,9 +31,26 @@ async fn kubernetes_manifests_are_valid_for_three_versions() {
     // The pod has KVM without a privilege, and its machines are given time.
     assert_eq!(documents.matches("devices.kubevirt.io/kvm: \"1\"").count(), 2);
     assert!(!documents.contains("privileged: true") && !documents.contains("hostNetwork"));
-    for part in ["type: OnDelete", "terminationGracePeriodSeconds: 3900", "preStop:", "clusterIP: None"] {
-        assert!(documents.contains(part), "{part}");
+    let words = documents.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "type: OnDelete",
+        "terminationGracePeriodSeconds: 3900",
+        "anteroom host drain \"$HOST_NAME\" --deadline 3600",
+        "anteroom host join < /run/invitation/invitation",
+        "clusterIP: None",
+        "port: peers",
+        "fieldPath: spec.nodeName",
+    ] {
+        assert!(words.contains(part), "{part}");
     }
+    let template = fs::read_to_string(project("packaging/kubernetes/anteroom.toml")).unwrap();
+    is_configuration_of_a_cluster(&template.replace("HOST_NAME", "node-1").replace("HOST_ADDRESS", "10.0.0.7"));
+}
+
+fn is_configuration_of_a_cluster(text: &str) {
+    let config = Config::parse(text).unwrap();
+    assert_eq!(config.cluster.host_name(), "node-1");
+    assert!(config.cluster.times().is_ok());
 }
 
 #[tokio::test]
@@ -45,4 +63,9 @@ async fn nomad_job_can_be_parsed() {
     let task = job["group"][0].as_object().unwrap().values().next().unwrap()["task"][0].clone();
     let task = task.as_object().unwrap().values().next().unwrap();
     assert_eq!((task["driver"].as_str(), task["user"].as_str()), (Some("\"raw_exec\""), Some("\"anteroom\"")));
+    let file = fs::read_to_string(project("packaging/nomad/anteroom.nomad.hcl")).unwrap();
+    let (_, template) = file.split_once("<<-EOF\n").unwrap();
+    let template = template.split_once("EOF").unwrap().0;
+    let template = template.replace("{{ env \"node.unique.name\" }}", "node-1");
+    is_configuration_of_a_cluster(&template.replace("{{ env \"attr.unique.network.ip-address\" }}", "10.0.0.7"));
 }

@@ -25,7 +25,7 @@ use anteroom_controller::{
     caller::{COMMAND_LINE_NAME, Caller, command_line_id},
     cluster::Cluster,
     config::{Config, ConfigSources, LOCAL_API_SOCKET_NAME},
-    credentials::check_job,
+    credentials::{check_job, turns::CredentialTurns},
     db_metrics::DbMetrics,
     egress, erasure,
     external::ExternalMachines,
@@ -283,7 +283,7 @@ fn session_context(
         settled_verdicts: Arc::default(),
         start_histograms: Default::default(),
         volatile_execs: Arc::default(),
-        credential_turns: Arc::default(),
+        credential_turns: Arc::new(CredentialTurns::new(&store, &tasks, &stop)),
         start_times: Arc::default(),
         page_times: Arc::default(),
         timeline,
@@ -318,6 +318,7 @@ async fn open_audit(
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_admission_check(app);
     reconcile::run_once(app).await.context("resuming sessions")?;
+    app.credential_turns.release_those_of_earlier_processes().await.context("the turns of credentials")?;
     app.tasks.spawn(reconcile::run_periodically(app.server_context.clone()));
     let live_callers = Arc::clone(&app.auth.live_callers);
     app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));

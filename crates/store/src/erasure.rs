@@ -160,6 +160,7 @@ async fn erase_rows(
     }
     for credential in &credentials {
         erased.messages += run(connection, "DELETE FROM outbox WHERE credential_id = $1", Some(credential)).await?;
+        run(connection, "DELETE FROM credential_turns WHERE credential_id = $1", Some(credential)).await?;
         erased.leases += run(connection, "DELETE FROM leases WHERE credential_id = $1", Some(credential)).await?;
         erased.credentials += run(connection, "DELETE FROM credentials WHERE id = $1", Some(credential)).await?;
     }

@@ -77,10 +77,11 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/0018_hosts.postgres.sql"),
     },
     Migration { tables: include_str!("../migrations/0019_cluster_authority.sql"), sqlite: "", postgres: "" },
+    Migration { tables: include_str!("../migrations/0020_credential_turns.sql"), sqlite: "", postgres: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 19;
+pub const SCHEMA_VERSION: u32 = 20;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

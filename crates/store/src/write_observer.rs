@@ -65,6 +65,8 @@ text_enum! {
         DeliverByWebhook = "deliver_by_webhook",
         /// A credential is leased.
         Lease = "lease",
+        /// The turn of a credential is taken or given back.
+        CredentialTurn = "credential_turn",
         /// A credential is deleted.
         DeleteCredential = "delete_credential",
         /// A credential is rewrapped with another key.
@@ -90,7 +92,7 @@ text_enum! {
         /// The heartbeat of a host is recorded.
         Heartbeat = "heartbeat",
         /// A host takes a session that waits.
-        ClaimSession = "claim_session",
+        TakeSession = "take_session",
         /// A dead host's sessions are taken away.
         FenceHost = "fence_host",
         /// A host is drained, or removed from the cluster.

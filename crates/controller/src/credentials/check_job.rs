@@ -114,8 +114,13 @@ async fn due(
         due.extend(server_context.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
     // A use renews the credential, or shows soon that it cannot.
-    due.retain(|row| !attempts.0.contains_key(&row.id) && !server_context.credential_turns.is_in_use(&row.id));
+    due.retain(|row| !attempts.0.contains_key(&row.id));
     due.sort_by_key(|row| row.checked_at_ms);
-    due.truncate(count_max as usize);
-    Ok(due)
+    let mut unused = Vec::new();
+    for row in due {
+        if unused.len() < count_max as usize && !server_context.credential_turns.is_in_use(&row.id).await? {
+            unused.push(row);
+        }
+    }
+    Ok(unused)
 }

@@ -28,6 +28,7 @@ use super::{
     supervisor::{
         self, SupervisorStart,
         exit_record::{self, ExitRecord},
+        use_turn::turn_credential,
     },
     use_credential,
 };
@@ -41,11 +42,14 @@ use crate::{
 use anteroom_machine::{Receipt, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
-    EndReason, MachineId,
+    EndReason, MachineId, SessionId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
 use plan::{PlannedAction, PlannedActionKind};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// The turns of sessions whose machines are about to be adopted.
+type Turns = HashMap<SessionId, CredentialTurn>;
 
 /// Runs until the server stops. The first run, before this, is [`run_once`] at the start.
 pub async fn run_periodically(server_context: ServerContext) {
@@ -108,10 +112,13 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
     );
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
-    let _turns = hold_turns(server_context, &planned);
+    let mut turns = hold_turns(server_context, &planned).await?;
     for planned in planned {
-        let outcome =
-            if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(server_context, &planned).await? };
+        let outcome = if planned.is_deferred {
+            ReconcileOutcome::Deferred
+        } else {
+            execute(server_context, &planned, &mut turns).await?
+        };
         let action = planned.with_outcome(outcome);
         log(&action);
         actions.push(action);
@@ -129,13 +136,25 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
 }
 
 /// Holds the turns of the machines that are about to be adopted, so that no session gets one that is resumed before them.
-fn hold_turns(server_context: &ServerContext, planned: &[PlannedAction]) -> Vec<CredentialTurn> {
-    let uses = planned.iter().filter_map(|planned| {
-        let PlannedActionKind::ResumeSession(row) = &planned.action else { return None };
-        let using = row.purpose.credential_use().filter(|_| row.machine.is_some())?;
-        Some((row, &using.credential))
-    });
-    uses.map(|(row, credential)| server_context.credential_turns.hold(credential, &row.id)).collect()
+async fn hold_turns(server_context: &ServerContext, planned: &[PlannedAction]) -> Result<Turns, StoreError> {
+    let mut turns = Turns::new();
+    for planned in planned {
+        let PlannedActionKind::ResumeSession(row) = &planned.action else { continue };
+        let is_adopted = row.machine.as_ref().is_some_and(|machine| server_context.machines.watch(machine).is_some());
+        if is_adopted && let Some(turn) = hold_turn(server_context, row).await? {
+            turns.insert(row.id.clone(), turn);
+        }
+    }
+    Ok(turns)
+}
+
+/// The turn of a session whose machine has the credential already; `None`: it needs none.
+async fn hold_turn(server_context: &ServerContext, row: &SessionRow) -> Result<Option<CredentialTurn>, StoreError> {
+    let provider = server_context.providers().resolved(&row.provider, row.method.as_ref());
+    let Some(credential) = provider.as_ref().and_then(|provider| turn_credential(row, provider)) else {
+        return Ok(None);
+    };
+    server_context.credential_turns.hold(credential, &row.id).await.map(Some)
 }
 
 fn count(planned: &[PlannedAction], matches: impl Fn(&PlannedAction) -> bool) -> u32 {
@@ -154,12 +173,16 @@ fn log(action: &ReconcileAction) {
 }
 
 /// Executes one action unless its cause no longer exists.
-async fn execute(server_context: &ServerContext, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
+async fn execute(
+    server_context: &ServerContext,
+    planned: &PlannedAction,
+    turns: &mut Turns,
+) -> Result<ReconcileOutcome, StoreError> {
     if server_context.stop.is_cancelled() {
         return Ok(ReconcileOutcome::Deferred);
     }
     match &planned.action {
-        PlannedActionKind::ResumeSession(row) => resume(server_context, row).await?,
+        PlannedActionKind::ResumeSession(row) => resume(server_context, row, turns.remove(&row.id)).await?,
         PlannedActionKind::EndSession { row, reason, detail } => {
             end::end_session(server_context, &row.id, *reason, detail).await?;
         }
@@ -200,16 +223,25 @@ async fn report_machine_end(
 /// # Errors
 /// The database cannot be used; the next reconciliation goes on with it.
 pub(super) async fn take_over(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
-    resume_after(server_context, row, Some("the host that ran it is lost")).await
+    resume_after(server_context, row, Some("the host that ran it is lost"), None).await
 }
 
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
-async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
-    resume_after(server_context, row, None).await
+async fn resume(
+    server_context: &ServerContext,
+    row: &SessionRow,
+    turn: Option<CredentialTurn>,
+) -> Result<(), StoreError> {
+    resume_after(server_context, row, None, turn).await
 }
 
 /// `why`: how a machine that is not on this host has ended; `None`: its receipt says it.
-async fn resume_after(server_context: &ServerContext, row: &SessionRow, why: Option<&str>) -> Result<(), StoreError> {
+async fn resume_after(
+    server_context: &ServerContext,
+    row: &SessionRow,
+    why: Option<&str>,
+    turn: Option<CredentialTurn>,
+) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
     let Some(provider) = server_context.providers().resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     let provider = provider.with_settings(&row.settings);
@@ -222,7 +254,7 @@ async fn resume_after(server_context: &ServerContext, row: &SessionRow, why: Opt
     }
     let provider = grant_host::with_granted_hosts(server_context, &row.id, provider).await?;
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
-    let Some(from) = supervisor_start(server_context, row, why).await? else { return Ok(()) };
+    let Some(from) = supervisor_start(server_context, row, why, turn).await? else { return Ok(()) };
     supervisor::spawn_supervisor(server_context, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
@@ -237,6 +269,7 @@ async fn supervisor_start(
     server_context: &ServerContext,
     row: &SessionRow,
     why: Option<&str>,
+    turn: Option<CredentialTurn>,
 ) -> Result<Option<SupervisorStart>, StoreError> {
     let state = row.machine.as_ref().and_then(|machine| server_context.machines.watch(machine));
     let owner = SessionOwner::of_row(row);
@@ -245,7 +278,8 @@ async fn supervisor_start(
         (InitialState::Attached, _, _) => {
             let machine_use = server_context.queue.resume_external_machine(&owner);
             let agent_token = agent_token(server_context, row).await?;
-            agent_token.map(|agent_token| SupervisorStart::External { agent_token, machine_use })
+            let turn = hold_turn(server_context, row).await?;
+            agent_token.map(|agent_token| SupervisorStart::External { agent_token, machine_use, turn })
         }
         (InitialState::Adopted, Some(machine), Some(state)) => {
             agent_token(server_context, row).await?.map(|agent_token| SupervisorStart::Adopted {
@@ -253,6 +287,7 @@ async fn supervisor_start(
                 agent_token,
                 state,
                 permit: server_context.queue.acquire_for_adopted(&owner),
+                turn,
             })
         }
         (InitialState::Lost, Some(machine), _) => Some(match why {

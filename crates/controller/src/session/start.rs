@@ -60,7 +60,7 @@ pub async fn start_session(
         Err(error) => return repeated::find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
     let start_from = match start_from {
-        Some(from) => Some(join_line(server_context, from, &id, purpose.renewed_credential())?),
+        Some(from) => Some(join_line(server_context, from, &id, purpose.renewed_credential()).await?),
         None => None,
     };
     let now = unix_time::now_unix_ms();
@@ -180,12 +180,12 @@ async fn allocate<'a>(
     })?;
     let machine_use = server_context.queue.use_external_machine(owner)?;
     let agent_token = machine.agent_token.clone();
-    let start = supervisor::SupervisorStart::External { agent_token, machine_use };
+    let start = supervisor::SupervisorStart::External { agent_token, machine_use, turn: None };
     Ok((Some(start), Some(machine), NewSessionPlace::ThisHost))
 }
 
 /// Joins the line for the credential that the session renews: a use that ended later would replace the new bytes by older ones.
-fn join_line(
+async fn join_line(
     server_context: &ServerContext,
     from: supervisor::SupervisorStart,
     session: &SessionId,
@@ -195,15 +195,17 @@ fn join_line(
     let turns = &server_context.credential_turns;
     match from {
         supervisor::SupervisorStart::Queue { ticket, .. } => {
-            let turn = Some(turns.join(credential, session)?);
+            let turn = Some(turns.join(credential, session).await?);
             Ok(supervisor::SupervisorStart::Queue { ticket, turn })
         }
-        supervisor::SupervisorStart::External { .. } if turns.is_in_use(credential) => {
-            Err(ApiError::new(Problem::CredentialInUse, "a session on an external machine cannot wait for it"))
+        supervisor::SupervisorStart::External { agent_token, machine_use, .. } => {
+            let turn = turns.try_hold(credential, session).await?;
+            let in_use =
+                || ApiError::new(Problem::CredentialInUse, "a session on an external machine cannot wait for it");
+            let turn = Some(turn.ok_or_else(in_use)?);
+            Ok(supervisor::SupervisorStart::External { agent_token, machine_use, turn })
         }
-        from @ (supervisor::SupervisorStart::External { .. }
-        | supervisor::SupervisorStart::Adopted { .. }
-        | supervisor::SupervisorStart::Lost { .. }) => Ok(from),
+        from @ (supervisor::SupervisorStart::Adopted { .. } | supervisor::SupervisorStart::Lost { .. }) => Ok(from),
     }
 }
 

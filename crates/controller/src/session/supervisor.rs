@@ -25,7 +25,10 @@ use super::{
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{ExternalMachineUse, MachinePermit, QueueTicket, SessionOwner},
 };
-use crate::{credentials::turns::TurnTicket, session::server_context::ServerContext};
+use crate::{
+    credentials::turns::{CredentialTurn, TurnTicket},
+    session::server_context::ServerContext,
+};
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
@@ -57,6 +60,8 @@ pub enum SupervisorStart {
         state: watch::Receiver<State>,
         /// The permit for it.
         permit: MachinePermit,
+        /// The turn with the credential that it has, if that needs one.
+        turn: Option<CredentialTurn>,
     },
     /// A session whose machine was requested and does not run.
     Lost {
@@ -73,6 +78,8 @@ pub enum SupervisorStart {
         agent_token: Sha256Hex,
         /// Counts it as a machine of the caller.
         machine_use: ExternalMachineUse,
+        /// The turn with the credential that it renews: it has no queue in which it could wait.
+        turn: Option<CredentialTurn>,
     },
 }
 
@@ -151,7 +158,7 @@ impl Supervisor {
         row: &SessionRow,
         mut from: SupervisorStart,
     ) -> (Self, Vec<Command>) {
-        let use_turn = UseTurn::new(&server_context.credential_turns, row, &session.provider(), &mut from);
+        let use_turn = UseTurn::new(row, &session.provider(), &mut from);
         let initial = match &from {
             SupervisorStart::Queue { .. } => InitialState::Queued,
             SupervisorStart::Adopted { .. } => InitialState::Adopted,
@@ -173,7 +180,7 @@ impl Supervisor {
         };
         match from {
             SupervisorStart::Queue { ticket, .. } => supervisor.slot = MachineSlot::Queued(ticket),
-            SupervisorStart::Adopted { machine, agent_token, state, permit } => {
+            SupervisorStart::Adopted { machine, agent_token, state, permit, .. } => {
                 let host = MachineHost::ThisServer(machine.clone());
                 // Whether its agent has a credential is unknown until the claim asks it.
                 let current =
@@ -186,7 +193,7 @@ impl Supervisor {
                 supervisor.slot = exit.map_or(MachineSlot::Empty, MachineSlot::Removed);
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
-            SupervisorStart::External { agent_token, machine_use } => {
+            SupervisorStart::External { agent_token, machine_use, .. } => {
                 supervisor.external_machine = Some(machine_use);
                 let current = CurrentMachine::new(MachineHost::External, row.generation, agent_token);
                 session.update_state(|state| state.machine = Some(current));

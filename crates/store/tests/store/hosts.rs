@@ -21,7 +21,7 @@ fn host(name: &str) -> NewHost {
 }
 
 /// Another server on the fixture's database, which joins with this name.
-async fn server(fixture: &StoreFixture, name: &str) -> (Store, Holder) {
+pub(crate) async fn server(fixture: &StoreFixture, name: &str) -> (Store, Holder) {
     let store = Store::open(&fixture.address, settings()).await.unwrap();
     store.use_row_macs(fixture.ring.clone());
     let JoinedHost { holder, is_resumed } = store.join_host(&host(name)).await.unwrap();
@@ -44,7 +44,7 @@ fn waits() -> NewSessionPlace {
     NewSessionPlace::Waits { placement: None }
 }
 
-fn fence<'a>(holder: &'a Holder, silent_ms: u64) -> Fence<'a> {
+pub(crate) fn fence<'a>(holder: &'a Holder, silent_ms: u64) -> Fence<'a> {
     Fence { host: &holder.host, incarnation: holder.incarnation, silent_ms, by: "b", at_ms: NOW }
 }
 
@@ -68,7 +68,7 @@ async fn a_session_is_held_by_the_host_that_started_it_until_that_is_fenced() {
     let requested = SessionChange::new().with_machine(Some(machine.clone())).with_agent_token(Some(token.clone()));
     let done = a.transition(&row.id, ExpectedState::Active, requested, entry(TimelineKind::MachineRequested)).await;
     assert!(matches!(done.unwrap(), TransitionOutcome::Done { .. }));
-    assert!(!b.claim_session(&row.id).await.unwrap());
+    assert!(!b.take_session(&row.id).await.unwrap());
     assert!(b.pull_session(|_| true).await.unwrap().is_none());
     require_refused(&fixture, &b, &row, &token).await;
     let refused: Vec<_> = b.next_refused_sessions().await.into_iter().collect();
@@ -85,7 +85,7 @@ async fn a_session_is_held_by_the_host_that_started_it_until_that_is_fenced() {
 
     // Nothing of the fenced host counts any more, before and after another host has taken the session.
     require_refused(&fixture, &a, &row, &token).await;
-    assert!(!a.claim_session(&row.id).await.unwrap() && a.pull_session(|_| true).await.unwrap().is_none());
+    assert!(!a.take_session(&row.id).await.unwrap() && a.pull_session(|_| true).await.unwrap().is_none());
     let new = NewSession { id: session_id(), ..fixture.new_session() };
     let refused = a.create_session(&new, entry(TimelineKind::Accepted)).await;
     assert!(matches!(refused, Err(StoreError::NotHolder(_))));
@@ -182,9 +182,9 @@ async fn a_session_goes_only_to_a_host_that_fits_and_is_not_draining() {
     let row = start(&fixture, &a, NewSessionPlace::Waits { placement: placement.clone() }).await;
     assert!(b.pull_session(|waiting| waiting.placement.is_none()).await.unwrap().is_none());
     assert!(a.set_draining(&held_by_a.host, true).await.unwrap());
-    assert!(a.pull_session(|_| true).await.unwrap().is_none() && !a.claim_session(&row.id).await.unwrap());
+    assert!(a.pull_session(|_| true).await.unwrap().is_none() && !a.take_session(&row.id).await.unwrap());
     assert!(a.set_draining(&held_by_a.host, false).await.unwrap());
-    assert!(a.claim_session(&row.id).await.unwrap() && !b.claim_session(&row.id).await.unwrap());
+    assert!(a.take_session(&row.id).await.unwrap() && !b.take_session(&row.id).await.unwrap());
     assert_eq!(a.get_session(&row.id).await.unwrap().unwrap().placement, placement);
     assert!(!b.remove_host(&held_by_a.host, NOW).await.unwrap(), "it holds a session");
     let cancelled = SessionChange::new().end_as_cancelled(reason(), NOW);

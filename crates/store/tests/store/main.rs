@@ -19,6 +19,7 @@ mod row_macs;
 mod schema;
 mod sessions;
 mod transitions;
+mod turns;
 mod upgrade;
 mod webhook_credentials;
 mod write_observer;

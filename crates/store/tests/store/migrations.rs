@@ -15,7 +15,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 18] = [
+const MIGRATIONS: [&[&str]; 19] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -46,6 +46,7 @@ const MIGRATIONS: [&[&str]; 18] = [
     &[include_str!("../../migrations/0016_list_indices.sql")],
     &[include_str!("../../migrations/0017_webhook_receivers.sql")],
     &[include_str!("../../migrations/0018_hosts.sql"), include_str!("../../migrations/0018_hosts.sqlite.sql")],
+    &[include_str!("../../migrations/0019_cluster_authority.sql")],
 ];
 
 /// A database of an older version.

@@ -23,7 +23,7 @@ async fn changed(dir: &Path, statements: &[&str]) -> PathBuf {
 }
 
 /// As version 17 left the tables.
-pub(crate) const TO_17: [&str; 13] = [
+pub(crate) const TO_17: [&str; 14] = [
     "DROP TRIGGER sessions_ended_is_final",
     "DROP INDEX sessions_waiting",
     "DROP INDEX sessions_of_host",
@@ -36,6 +36,7 @@ pub(crate) const TO_17: [&str; 13] = [
     "DROP TABLE hosts",
     "DROP TABLE cluster_authority",
     "DROP TABLE used_host_invitations",
+    "DROP TABLE credential_turns",
     "CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE OF id ON sessions BEGIN SELECT 1; END",
 ];
 

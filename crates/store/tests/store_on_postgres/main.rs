@@ -36,6 +36,8 @@ mod several_servers;
 mod statement_texts;
 #[path = "../store/transitions.rs"]
 mod transitions;
+#[path = "../store/turns.rs"]
+mod turns;
 #[path = "../store/webhook_credentials.rs"]
 mod webhook_credentials;
 #[path = "../store/write_observer.rs"]

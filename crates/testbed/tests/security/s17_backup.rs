@@ -224,7 +224,7 @@ async fn s17_backup_that_is_damaged_newer_or_of_other_keys_is_refused_by_name_an
         "no flipped bit changes the content"
     );
     let newer = restore(&server, &path("newer"), false).await;
-    assert!(newer.contains("schema version 99") && newer.contains("up to 19"), "{newer}");
+    assert!(newer.contains("schema version 99") && newer.contains("up to 20"), "{newer}");
     let missing = restore(&server, &path("plain"), false).await;
     assert!(missing.contains("the key file") && missing.contains("is missing"), "{missing}");
     let other = String::from_utf8(key.clone()).unwrap();

@@ -10,6 +10,7 @@ mod client_proxy;
 mod cluster;
 mod cluster_outages;
 mod cluster_sessions;
+mod cluster_turns;
 mod cluster_waiting;
 mod command_line;
 mod credential_lifetime;

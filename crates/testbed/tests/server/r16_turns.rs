@@ -17,19 +17,19 @@ use serde_json::json;
 use std::{process::Stdio, time::Duration};
 use tokio::time::timeout;
 
-const CONTENT: &str = "{\"token\": \"token1\"}";
+pub(crate) const CONTENT: &str = "{\"token\": \"token1\"}";
 
 /// The issuer is a directory: `current` has the one token that it accepts, `refused` exists once another one was used.
-struct Issuer<'a>(&'a Flags);
+pub(crate) struct Issuer<'a>(&'a Flags);
 
 impl<'a> Issuer<'a> {
-    fn new(flags: &'a Flags) -> Self {
+    pub(crate) fn new(flags: &'a Flags) -> Self {
         std::fs::write(flags.path("current"), "token1").unwrap();
         Self(flags)
     }
 
     /// The command of the tool `name`: exchanges its token for the next one, waits for the flag `end_NAME`, then writes the new one.
-    fn exchange(&self, name: &str) -> Vec<String> {
+    pub(crate) fn exchange(&self, name: &str) -> Vec<String> {
         let path = |flag: &str| self.0.path(flag).display().to_string();
         let file = ScriptedProvider::CREDENTIAL_PATH;
         let script = format!(
@@ -49,7 +49,7 @@ impl<'a> Issuer<'a> {
         std::fs::read_to_string(self.0.path("current")).unwrap().trim().to_owned()
     }
 
-    fn assert_nothing_refused(&self) {
+    pub(crate) fn assert_nothing_refused(&self) {
         assert!(!self.0.path("refused").exists(), "a token was used twice");
     }
 }
@@ -58,24 +58,29 @@ async fn start(flags: &Flags, is_never_refreshed: bool) -> (TestServer, String) 
     start_with(flags, is_never_refreshed, "").await
 }
 
-async fn start_with(flags: &Flags, is_never_refreshed: bool, settings: &str) -> (TestServer, String) {
+/// A tool whose credential is used by its commands.
+pub(crate) fn tool(flags: &Flags, is_never_refreshed: bool) -> ScriptedProvider {
     let rules = json!({
         "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", "echo Logged in"],
         "status_matches": "Logged in", "never_refreshed": is_never_refreshed,
     });
-    let provider = flags.provider(CONTENT).with_descriptor_key("credential", rules);
+    flags.provider(CONTENT).with_descriptor_key("credential", rules)
+}
+
+async fn start_with(flags: &Flags, is_never_refreshed: bool, settings: &str) -> (TestServer, String) {
+    let provider = tool(flags, is_never_refreshed);
     let settings = format!("{settings}[limits.sessions]\nreconcile_every_ms = 100\n");
     let server = TestServer::start(TestConfig::with_provider(provider).with_settings(&settings)).await.unwrap();
     let id = sign_in(flags, &server).await;
     (server, id)
 }
 
-async fn exec(api: &ApiClient, id: &str, argv: Vec<String>) -> SessionView {
+pub(crate) async fn exec(api: &ApiClient, id: &str, argv: Vec<String>) -> SessionView {
     start_use(api, id, json!({ "purpose": "exec", "argv": argv })).await
 }
 
 /// Waits until the session waits for the use of the other one.
-async fn wait_behind(api: &ApiClient, session: &SessionId, other: &SessionId) {
+pub(crate) async fn wait_behind(api: &ApiClient, session: &SessionId, other: &SessionId) {
     let waits = |view: &SessionView| view.credential_use.as_ref().and_then(|using| using.waits_for.clone());
     api.wait_until(session, "behind the other use", |view| waits(view).as_ref() == Some(other)).await.unwrap();
 }

@@ -64,7 +64,7 @@ pub(crate) async fn start_credential_use_as(
     }
     let id = random::random_id(SessionId::from_parts);
     let turns = &server_context.credential_turns;
-    let turn = takes_turns(&provider).then(|| turns.join(&credential.id, &id)).transpose()?;
+    let turn = if takes_turns(&provider) { Some(turns.join(&credential.id, &id).await?) } else { None };
     record_attempt(server_context, &id, credential).await?;
     let owner = SessionOwner { caller: credential.owner.clone(), user_id: credential.user_id.clone() };
     let ticket = server_context.queue.enqueue(&owner)?;

@@ -106,7 +106,11 @@ pub(super) fn wait_in_queue(
         JobResult::Event(Event::QueueTimedOut { reason, detail })
     };
     Job::Waiting(Box::pin(async move {
-        let (turn, ticket) = match turn.map(TurnTicket::try_acquire) {
+        let turn = match turn {
+            Some(turn) => Some(turn.try_acquire().await),
+            None => None,
+        };
+        let (turn, ticket) = match turn {
             None => (None, ticket),
             Some(Ok(turn)) => (Some(turn), ticket),
             Some(Err((turn, _))) => {

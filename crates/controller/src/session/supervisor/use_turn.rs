@@ -21,24 +21,12 @@ pub(super) struct UseTurn {
 
 impl UseTurn {
     /// The turn of a session that starts or is resumed.
-    pub(super) fn new(
-        turns: &Arc<CredentialTurns>,
-        row: &SessionRow,
-        provider: &Provider,
-        from: &mut SupervisorStart,
-    ) -> Self {
-        let used = row.purpose.credential_use().filter(|_| takes_turns(provider)).map(|using| &using.credential);
-        // Uses that run in parallel join no line, so a renewal of such a credential does not wait for them.
-        let Some(credential) = used.or_else(|| row.purpose.renewed_credential()).cloned() else {
-            return Self::default();
-        };
+    pub(super) fn new(row: &SessionRow, provider: &Provider, from: &mut SupervisorStart) -> Self {
+        let Some(credential) = turn_credential(row, provider).cloned() else { return Self::default() };
         let (mut ticket, mut held) = (None, None);
         match from {
             SupervisorStart::Queue { turn, .. } => ticket = turn.take(),
-            // An external machine has no queue: `start` has checked that no use has the turn.
-            SupervisorStart::Adopted { .. } | SupervisorStart::External { .. } => {
-                held = Some(turns.hold(&credential, &row.id));
-            }
+            SupervisorStart::Adopted { turn, .. } | SupervisorStart::External { turn, .. } => held = turn.take(),
             SupervisorStart::Lost { .. } => {}
         }
         Self { credential: Some(credential), ticket, held }
@@ -56,6 +44,13 @@ impl UseTurn {
             self.held = turn;
         }
     }
+}
+
+/// The credential whose turn the session needs; `None`: it uses and renews none, or uses of it run in parallel.
+pub(crate) fn turn_credential<'a>(row: &'a SessionRow, provider: &Provider) -> Option<&'a CredentialId> {
+    let used = row.purpose.credential_use().filter(|_| takes_turns(provider)).map(|using| &using.credential);
+    // Uses that run in parallel join no line, so a renewal of such a credential does not wait for them.
+    used.or_else(|| row.purpose.renewed_credential())
 }
 
 /// Whether uses of this provider's credential take turns.

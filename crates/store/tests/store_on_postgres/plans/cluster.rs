@@ -3,7 +3,7 @@
 use crate::fixture::{HOUR, NOW, StoreFixture, entry, random, session_id};
 use anteroom_store::{
     ExternalMachineClaim, Fence, Holder, NewHost, NewSession, NewSessionPlace, Rotation, RowsWithMacs, Sha256Hex,
-    Store, StoredAuthority,
+    Store, StoredAuthority, TurnOutcome, TurnOwner,
 };
 use anteroom_wire::{CallerId, CredentialId, HostId, SessionId, TimelineKind};
 use std::collections::BTreeMap;
@@ -26,13 +26,24 @@ pub(super) async fn of_hosts(fixture: &StoreFixture) {
     store.list_overdue_waiting_sessions(NOW, NOW).await.unwrap();
     store.pull_session(|_| true).await.unwrap().unwrap();
     let waiting = start(fixture, waits).await;
-    assert!(store.claim_session(&waiting).await.unwrap());
+    assert!(store.take_session(&waiting).await.unwrap());
     // The host has taken the session that was there before the cluster, too.
     assert_eq!(store.list_held_sessions().await.unwrap().len(), 4);
     store.count_sessions_by_host().await.unwrap();
+    turns(store, &waiting).await;
     let fence = Fence { host: &first.host, incarnation: first.incarnation, silent_ms: 0, by: "second", at_ms: NOW };
     assert_eq!(store.fence_host(&fence).await.unwrap().unwrap().len(), 4);
     store.hold_as(None);
+}
+
+async fn turns(store: &Store, session: &SessionId) {
+    let credential = CredentialId::from_parts(NOW, random());
+    let owner = TurnOwner { id: session.to_string(), credential, session: Some(session.clone()), process: 1 };
+    assert_eq!(store.take_credential_turn(&owner, None).await.unwrap(), TurnOutcome::Held);
+    store.hold_credential_turn(&owner).await.unwrap();
+    store.is_credential_in_use(&owner.credential).await.unwrap();
+    store.release_turns_of_earlier_processes(1).await.unwrap();
+    store.release_credential_turn(&owner).await.unwrap();
 }
 
 /// What operators do to hosts and tokens, and a session on an external machine.

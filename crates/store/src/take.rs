@@ -34,12 +34,12 @@ impl Store {
     ///
     /// # Errors
     /// The session's row was changed outside of this program, or the database cannot be written.
-    pub async fn claim_session(&self, session: &SessionId) -> Result<bool, StoreError> {
-        const OPERATION: &str = "claim a session";
+    pub async fn take_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+        const OPERATION: &str = "take a session";
         let Some(holder) = self.holder() else { return Ok(false) };
         let mut transaction =
-            self.begin_write_in(WriteScope::Session(session), WriteKind::ClaimSession, OPERATION).await?;
-        if !self.claim_in(&mut transaction, session, &holder).await? {
+            self.begin_write_in(WriteScope::Session(session), WriteKind::TakeSession, OPERATION).await?;
+        if !self.take_in(&mut transaction, session, &holder).await? {
             transaction.finish_unchanged();
             return Ok(false);
         }
@@ -56,24 +56,24 @@ impl Store {
         &self,
         fits: impl Fn(&WaitingSession) -> bool + Send,
     ) -> Result<Option<SessionId>, StoreError> {
-        const OPERATION: &str = "pull a session";
+        const OPERATION: &str = "take a waiting session";
         let Some(holder) = self.holder() else { return Ok(None) };
         // Most often none waits; then nothing is written.
         if self.list_waiting_sessions(1).await?.is_empty() {
             return Ok(None);
         }
-        let mut transaction = self.begin_write_in(WriteScope::Shared, WriteKind::ClaimSession, OPERATION).await?;
+        let mut transaction = self.begin_write_in(WriteScope::Shared, WriteKind::TakeSession, OPERATION).await?;
         for waiting in waiting(&mut transaction, CANDIDATES_MAX).await? {
-            // Another host claims it, or it ends.
+            // Another host takes it, or it ends.
             if !fits(&waiting) || !self.try_lock_session(&mut transaction, &waiting.id).await? {
                 continue;
             }
-            match self.claim_in(&mut transaction, &waiting.id, &holder).await {
+            match self.take_in(&mut transaction, &waiting.id, &holder).await {
                 Ok(true) => {
                     transaction.commit().await.map_err(query_error(OPERATION))?;
                     return Ok(Some(waiting.id));
                 }
-                // It was claimed or has ended since it was listed, or this host is fenced or draining.
+                // It was taken or has ended since it was listed, or this host is fenced or draining.
                 Ok(false) => {}
                 // The alarm ends it.
                 Err(StoreError::TamperedRow { .. }) => {}
@@ -101,7 +101,7 @@ impl Store {
         row.map_or(Ok(false), |row| row.try_get("locked")).map_err(query_error("lock a session"))
     }
 
-    async fn claim_in(
+    async fn take_in(
         &self,
         connection: &mut Connection,
         session: &SessionId,
@@ -120,7 +120,7 @@ impl Store {
         .bind(to_sql_integer(holder.incarnation))
         .execute(&mut *connection)
         .await
-        .map_err(query_error("claim a session"))?;
+        .map_err(query_error("take a session"))?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }

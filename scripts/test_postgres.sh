@@ -19,8 +19,12 @@ serve() {
   postgres=$(find_program postgres)
   local run=()
   if [ "$(id -u)" = 0 ]; then
-    chown nobody "$directory"
-    run=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+    if chown nobody "$directory" 2>/dev/null; then
+      run=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+    else
+      # Root of a user namespace that has no other user.
+      run=(unshare --user --map-user=65534 --map-group=65534 --)
+    fi
   fi
   if [ ! -e "$directory/data/PG_VERSION" ]; then
     "${run[@]}" "$initdb" --pgdata="$directory/data" --username=anteroom --auth=trust --encoding=UTF8 --locale=C --no-sync >/dev/null

@@ -19,7 +19,7 @@ const SHELL = "/usr/bin/chromium-headless-shell";
 export const HEADLESS_SHELL = process.env["ANTEROOM_E2E_CHROMIUM"] === undefined && existsSync(SHELL) ? SHELL : CHROMIUM;
 
 /** Starts a browser without a window. The caller must close it. @param {string} [executablePath] @param {string[]} [more_flags] */
-export function launch(executablePath = CHROMIUM, more_flags = []) {
+export function launch(executablePath = HEADLESS_SHELL, more_flags = []) {
   return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...more_flags] });
 }
 

@@ -2,7 +2,7 @@
 //
 // Prints one line for each page: the medians over COUNT loads with an empty cache, at 1.5 Mbit/s with 150 ms and on loopback.
 
-import { launch } from "./browser.mjs";
+import { CHROMIUM, launch } from "./browser.mjs";
 import { FakeServer } from "./fake-server/server.mjs";
 import { inSeconds, signIn } from "./fake-server/samples.mjs";
 
@@ -33,7 +33,7 @@ async function load(browser, url, own, line) {
 
 const fakeServer = new FakeServer();
 const base = await fakeServer.listen();
-const browser = await launch();
+const browser = await launch(CHROMIUM);
 try {
   const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(3_000) });
   const { id } = fakeServer.add({ status: "authenticating", sign_in });

@@ -126,7 +126,8 @@ actions! {
     WebhookResend = "webhook.resend", Each;
     /// A user's data was erased.
     DataErase = "data.erase", Each;
-    /// The first start with a database that was restored; `made_at` is the time of the backup, `restored_at` that of the restore.
+    /// The first start with a database that was restored `from` a `backup`, an `export` or a `dump`; `made_at` is the time of the copy (of a dump:
+    /// of its last timeline entry), `restored_at` that of the restore.
     BackupRestore = "backup.restore", Each;
     /// The server was started; `settings_changed` names the settings that differ from those of the start before.
     ServerStart = "server.start", Each;

@@ -142,7 +142,7 @@ were removed. Sessions that were active get a new machine, or end if they are ov
 backup may be handed out once more.";
 
 /// The result of `work`, or the exit code of the signal that came first: then what it has written is removed.
-async fn unless_stopped<T>(work: impl Future<Output = T>) -> anyhow::Result<Result<T, ExitCode>> {
+pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>) -> anyhow::Result<Result<T, ExitCode>> {
     let mut stops = Stops::new()?;
     tokio::select! {
         done = work => Ok(Ok(done)),
@@ -150,11 +150,11 @@ async fn unless_stopped<T>(work: impl Future<Output = T>) -> anyhow::Result<Resu
     }
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-fn counts(manifest: &Manifest) -> String {
+pub(super) fn counts(manifest: &Manifest) -> String {
     format!(
         "{} credentials, {} sessions ({} active), schema version {}",
         manifest.credentials,

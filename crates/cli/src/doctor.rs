@@ -1,5 +1,6 @@
 //! `anteroom doctor`: checks this host and lists every problem.
 
+mod database;
 mod isolation;
 pub(super) mod leaks;
 pub(super) mod network;
@@ -68,6 +69,10 @@ pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyh
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
     let (of_server, is_running) = server(client).await;
     checks.extend(of_server);
+    if let Some(finding) = database::check_database(config).await {
+        checks.retain(|check| check.name != "database");
+        checks.push(check("database", finding));
+    }
     drop(wait);
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
     if json {
@@ -230,7 +235,7 @@ async fn server(client: &ApiClient) -> (Vec<Check>, bool) {
                 .checks
                 .iter()
                 .find(|check| check.name == "store")
-                .map(|store| check("database", database(store)));
+                .map(|store| check("database", database_of_server(store)));
             ([check("server", running(&health))].into_iter().chain(database).chain(provider).collect(), true)
         }
         Err(error @ ClientError::NoServer { .. }) => {
@@ -241,7 +246,7 @@ async fn server(client: &ApiClient) -> (Vec<Check>, bool) {
 }
 
 /// The kind, version and durability of the server's database.
-fn database(store: &HealthCheck) -> Finding {
+fn database_of_server(store: &HealthCheck) -> Finding {
     match store.status {
         HealthStatus::Ok => Finding::Ok(store.detail.split(": ").next().unwrap_or_default().to_owned()),
         HealthStatus::Degraded | HealthStatus::Down => Finding::Missing(store.detail.clone()),

@@ -178,7 +178,7 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Restore a backup into a new state directory on this host, while no server runs.
     Restore(backup::RestoreArguments),
-    /// Check the database.
+    /// Check the database, or move it to another one.
     #[command(subcommand)]
     Db(db::DbCommand),
     /// Run one reconciliation now: end orphaned sessions and machines, remove old receipts and bundles.

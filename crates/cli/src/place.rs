@@ -1,6 +1,6 @@
 //! Where each command works: with any server, without one, or only on the server's host.
 
-use super::{Command, audit, config_command, hosts, providers};
+use super::{Command, audit, config_command, db, hosts, providers};
 
 /// Where a command works. The text completes "it ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,10 @@ impl Command {
             (matches!(self, Self::Serve { .. }), "is the server"),
             (matches!(self, Self::Doctor { leaks: false, .. }), "checks the host on which it runs"),
             (matches!(self, Self::Image(_)), "works on the images in this host's cache directory"),
+            (
+                matches!(self, Self::Db(db::DbCommand::Export { .. } | db::DbCommand::Import { .. })),
+                "moves the database of the host on which it runs",
+            ),
             (reads_key, "reads the key file, which does not leave the server's host"),
             (keys_need.is_some(), keys_need.unwrap_or_default()),
         ];

@@ -1,8 +1,9 @@
-//! Backups: a copy of the database and the audit trail of a server, which may run, as one file; and its restore.
+//! Backups: a copy of the database and the audit trail of a server, which may run, as one file; and its restore. An export has the same
+//! form. It is made while no server runs, and imported into a database of another kind or on another host.
 //!
 //! ```text
 //!  manifest.json   versions, counts and digests of everything below
-//!  anteroom.db     the database at one moment; the records in it are sealed
+//!  anteroom.db     the rows at one moment as a file of SQLite, also those of PostgreSQL; the records in it are sealed
 //!  audit/          the audit trail, up to its last complete record
 //!  vault.key       only if asked for: with it, the file opens every stored credential
 //! ```
@@ -12,7 +13,9 @@
 mod archive;
 mod check;
 mod create;
+mod database;
 mod error;
+mod import;
 mod manifest;
 mod receive;
 mod restore;
@@ -20,8 +23,9 @@ mod send;
 mod work_dir;
 
 pub use check::check_database;
-pub use create::{BackupRequest, create_backup};
+pub use create::{BackupRequest, create_backup, export_database};
 pub use error::BackupError;
+pub use import::{ImportReport, import_database};
 pub use manifest::{FORMAT, FileDigest, Manifest};
 pub use receive::IncomingBackup;
 pub use restore::{RestoreReport, restore_backup};

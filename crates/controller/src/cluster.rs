@@ -10,6 +10,7 @@
 //! Whatever a machine or a stored credential does to the outside asks [`Cluster::require_may_act`] first. A server without a cluster may
 //! always act, and asking costs it one load from memory.
 
+pub mod clock;
 pub mod deadline_thread;
 mod error;
 mod fence_hosts;

@@ -61,6 +61,8 @@ pub struct MachineLimits {
     pub ping_ms_max: u64,
     /// A machine that sent nothing for this long is stopped and replaced, milliseconds; instead of `machines.liveness_timeout_s`.
     pub liveness_timeout_ms: Option<u64>,
+    /// Timeout of a call to an agent that sends input to the tool, stops it or starts it, milliseconds.
+    pub tool_ms_max: u64,
 }
 
 impl Default for MachineLimits {
@@ -69,6 +71,7 @@ impl Default for MachineLimits {
             ping_every_ms: anteroom_machine::PING_EVERY_MS,
             ping_ms_max: anteroom_machine::PING_MS_MAX,
             liveness_timeout_ms: None,
+            tool_ms_max: anteroom_machine::CallLimits::default().tool_ms_max,
         }
     }
 }

@@ -53,7 +53,7 @@ use anteroom_controller::{
     webhook::create_messages::WebhookMessages,
     webhook::{self, Receivers},
 };
-use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
+use anteroom_machine::{CallLimits, Machines, MachinesSettings as MachineSettings, SpecSource};
 use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
@@ -227,6 +227,7 @@ async fn open_database(
     let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
     let store = open_store(config, limits, metrics.clone()).await?;
     let vault = keys::open_key_ring(config, &store).await.context("the keys")?;
+    store.note_restored_dump(unix_time::now_unix_ms()).await.context("the database")?;
     // Before anything is written: each write is that of a host.
     let cluster = join_cluster(config, &store, state, environment, providers).await?;
     let local_operator = local_operator(&store).await?;
@@ -418,6 +419,7 @@ fn machine_settings(
             .machines
             .liveness_timeout_ms
             .unwrap_or(config.machines.liveness_timeout_s.saturating_mul(1_000)),
+        call_limits: CallLimits { tool_ms_max: limits.machines.tool_ms_max, ..CallLimits::default() },
         receipts_max: config.retention.receipts_max,
         renew_deadline_file: cluster.deadline_file().map(Path::to_owned),
         ..MachineSettings::in_state_dir(&state.path, environment.keeper_program.clone())

@@ -176,6 +176,11 @@ impl PostgresAddress {
         Self { password, ..self }
     }
 
+    /// The host and port of each server.
+    pub(crate) fn server_names(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect()
+    }
+
     /// A URL for each server, with the password: for the driver only.
     pub(crate) fn urls(&self, application: &str) -> Vec<Secret> {
         let url = |server: &Server| {

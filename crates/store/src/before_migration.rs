@@ -3,7 +3,12 @@
 //! One copy is kept, as `anteroom.db.before-migration-N` with the number of the earlier schema. It has everything that is erased later,
 //! so it is removed with the first erasure of a user, and after [`KEPT_S_MAX`].
 
-use crate::{StoreError, error::query_error, schema::SCHEMA_VERSION};
+use crate::{
+    StoreError,
+    dialect::Dialect,
+    error::query_error,
+    schema::{SCHEMA_VERSION, schema_version},
+};
 use sqlx::AnyConnection;
 use std::{
     ffi::{OsStr, OsString},
@@ -30,7 +35,7 @@ static NEXT_PART: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// The copy cannot be written: then the schema must not be migrated.
 pub(crate) async fn copy_before_migration(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreError> {
-    let found = version(connection).await?;
+    let found = schema_version(connection, Dialect::Sqlite).await?;
     if found == 0 || found >= SCHEMA_VERSION {
         return Ok(());
     }
@@ -45,20 +50,6 @@ pub(crate) async fn copy_before_migration(connection: &mut AnyConnection, path: 
     }
     tracing::info!(outcome = "copied_before_migration", version = found, path = %to.display(), "database copied before its schema is migrated");
     Ok(())
-}
-
-async fn version(connection: &mut AnyConnection) -> Result<u32, StoreError> {
-    let failed = query_error("read the version of its schema");
-    let text = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
-    let tables: i64 = sqlx::query_scalar(text).fetch_one(&mut *connection).await.map_err(failed)?;
-    if tables == 0 {
-        return Ok(0);
-    }
-    let text: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'schema_version'")
-        .fetch_optional(connection)
-        .await
-        .map_err(failed)?;
-    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 async fn write_copy(connection: &mut AnyConnection, part: &Path) -> Result<(), StoreError> {

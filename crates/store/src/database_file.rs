@@ -2,12 +2,15 @@
 //!
 //! A [`DatabaseFile`] has one connection and neither migrates nor checks MACs, so that it works with databases of every schema version.
 
-mod contents;
-
-pub use contents::TableContents;
-
-use crate::{StoreError, UnixMs, error::query_error, restored::RESTORED_KEY, sqlite::url_of};
-use serde_json::json;
+use crate::{
+    Restored, StoreError, TableContents,
+    contents::{Whole, tables_of_file},
+    copy_tables::copy_tables,
+    dialect::Dialect,
+    error::query_error,
+    restored, schema,
+    sqlite::url_of,
+};
 use sqlx::{
     AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row,
     any::{AnyConnectOptions, AnyRow},
@@ -136,26 +139,57 @@ impl DatabaseFile {
         })
     }
 
+    /// The number and the digest of the rows of each table, in the order of names.
+    ///
+    /// # Errors
+    /// A table cannot be read, or has a value that this program cannot have written.
+    pub async fn tables(&mut self) -> Result<Vec<TableContents>, StoreError> {
+        let tables = tables_of_file(&mut self.connection).await?;
+        let mut whole = Whole { connection: &mut self.connection, dialect: Dialect::Sqlite };
+        let mut found = Vec::with_capacity(tables.len());
+        for table in &tables {
+            found.push(whole.contents(table).await?);
+        }
+        Ok(found)
+    }
+
     /// Prepares a copy for its first use after a restore: tickets and login links are deleted, and it records which copy it is.
     ///
     /// # Errors
     /// It cannot be written.
-    pub async fn mark_restored(&mut self, made_at_ms: UnixMs, restored_at_ms: UnixMs) -> Result<(), StoreError> {
+    pub async fn mark_restored(&mut self, restored: Restored) -> Result<(), StoreError> {
         let failed = query_error("record that it was restored");
-        let record = json!({ "made_at_ms": made_at_ms, "restored_at_ms": restored_at_ms, "is_new": true }).to_string();
         let mut transaction = self.connection.begin().await.map_err(failed)?;
-        for text in ["DELETE FROM tickets", "DELETE FROM login_tokens"] {
-            sqlx::query(text).execute(&mut *transaction).await.map_err(failed)?;
-        }
-        sqlx::query(
-            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )
-        .bind(RESTORED_KEY)
-        .bind(record)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        restored::record(&mut *transaction, restored).await?;
         transaction.commit().await.map_err(failed)
+    }
+
+    /// Creates a file (mode 0600) with the tables of this program's schema.
+    pub(crate) async fn create(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::File { path: path.to_owned(), source };
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let mut file = Self::open(path).await?;
+        schema::migrate(&mut file.connection, Dialect::Sqlite).await?;
+        Ok(file)
+    }
+
+    /// Takes all rows of another database into the empty tables of this file, as they are: also rows that break rules, which a check finds
+    /// then. The other side is in a transaction of the caller.
+    pub(crate) async fn fill_from(&mut self, from: &mut Whole<'_>) -> Result<(), StoreError> {
+        let failed = query_error("take the rows of another database");
+        let tables = tables_of_file(&mut self.connection).await?;
+        let begin = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF; BEGIN; DELETE FROM meta";
+        sqlx::raw_sql(begin).execute(&mut self.connection).await.map_err(failed)?;
+        let mut to = Whole { connection: &mut self.connection, dialect: Dialect::Sqlite };
+        copy_tables(from, &mut to, &tables).await?;
+        let end = "COMMIT; PRAGMA ignore_check_constraints = OFF; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL";
+        sqlx::raw_sql(end).execute(&mut self.connection).await.map_err(failed)?;
+        let synced = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.sync_all());
+        synced.map_err(|source| StoreError::File { path: self.path.clone(), source })
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.connection
     }
 
     /// Closes the connection, which merges the write-ahead log if no other connection is open.

@@ -30,6 +30,16 @@ impl Dialect {
         }
     }
 
+    /// Whether there is a table `meta`: 1 or 0.
+    pub(crate) fn count_tables_named_meta(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'meta'",
+            Self::Postgres => {
+                "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'meta'"
+            }
+        }
+    }
+
     /// The database's clock, milliseconds since 1970.
     pub(crate) fn now_ms(self) -> &'static str {
         match self {
@@ -47,6 +57,14 @@ impl Dialect {
                 "SELECT pg_try_advisory_xact_lock(hashtextextended(id, 0)) AS locked FROM sessions WHERE id = $1 AND host_id IS NULL \
                  AND state = 'active'",
             ),
+        }
+    }
+
+    /// The end of an expression that compares texts byte by byte, whatever the database.
+    pub(crate) fn compare_bytes(self) -> &'static str {
+        match self {
+            Self::Sqlite => " COLLATE BINARY",
+            Self::Postgres => " COLLATE \"C\"",
         }
     }
 
@@ -90,6 +108,6 @@ pub(crate) enum WriteScope<'a> {
     Database,
     /// The rows of a session, and new rows that refer to it.
     Session(&'a SessionId),
-    /// One row in one statement, or the rows of sessions whose locks it takes ([`Dialect::try_lock_session`]).
+    /// One row in one statement, or the rows of sessions whose locks it takes ([`Dialect::try_lock_waiting_session`]).
     Shared,
 }

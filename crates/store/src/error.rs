@@ -54,13 +54,61 @@ pub enum StoreError {
     /// The database was written by a newer program.
     #[error(
         "the database has schema version {found}, but this program supports only {known}: run the program that wrote it, or a newer \
-         one, or put back the database from before the upgrade (`anteroom.db.before-migration-{known}` in the state directory, or a backup)"
+         one, or put back the database from before the upgrade (a backup, or of a file `anteroom.db.before-migration-{known}` in the state directory)"
     )]
     NewerSchema {
         /// The version of the database.
         found: u32,
         /// The newest version that this program supports.
         known: u32,
+    },
+    /// The database was written by an older program, and is not migrated for this purpose.
+    #[error(
+        "the database has schema version {found}, and this program needs version {known} for that: start `anteroom serve` of this version \
+         once, which migrates it"
+    )]
+    OlderSchema {
+        /// The version of the database.
+        found: u32,
+        /// The version of this program.
+        known: u32,
+    },
+    /// A server runs whose program cannot use the schema of this one.
+    #[error(
+        "the database has schema version {found}, and the server {server} uses it, whose program cannot go on with version {known}: stop \
+         all servers of the older version first (docs/cluster.md)"
+    )]
+    ServerOfOlderSchema {
+        /// The version of the database.
+        found: u32,
+        /// The version of this program.
+        known: u32,
+        /// The name of one such server.
+        server: String,
+    },
+    /// The rows of a table could not be read or copied.
+    #[error("the database could not {operation} the table {table}")]
+    Table {
+        /// The table.
+        table: String,
+        /// The operation as a verb.
+        operation: &'static str,
+        /// The cause.
+        source: sqlx::Error,
+    },
+    /// A table differs from its original after it was copied. Nothing was changed.
+    #[error("the table {table} differs from its original after it was copied; nothing was changed")]
+    CopyDiffers {
+        /// The table.
+        table: String,
+    },
+    /// A database that must be new has rows.
+    #[error("the database {database} has rows already, in the table {table}: a new one is needed")]
+    HasRows {
+        /// Its address, without a password.
+        database: String,
+        /// The first table with rows.
+        table: String,
     },
     /// An operation failed.
     #[error("the database could not {operation}")]
@@ -127,18 +175,26 @@ impl StoreError {
     pub fn kind(&self) -> StoreErrorKind {
         match self {
             Self::File { .. } | Self::KeyRetired(_) | Self::RevisionChanged(_) => StoreErrorKind::Unavailable,
-            Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
+            Self::Open { source, .. }
+            | Self::Migrate { source, .. }
+            | Self::Query { source, .. }
+            | Self::Table { source, .. } => kind_of(source),
             Self::SessionNotFound(_)
             | Self::WrongPurpose(_)
             | Self::CallerInvalid(_)
             | Self::NameInUse(_)
             | Self::NotHolder(_)
+            | Self::HasRows { .. }
             | Self::HostFenced(_)
             | Self::HostNameInUse(_)
             | Self::NameLooksAlike(_) => StoreErrorKind::Conflict,
-            Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } | Self::TamperedRow { .. } => {
-                StoreErrorKind::Corrupt
-            }
+            Self::BadPath { .. }
+            | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
+            | Self::ServerOfOlderSchema { .. }
+            | Self::CopyDiffers { .. }
+            | Self::CorruptRow { .. }
+            | Self::TamperedRow { .. } => StoreErrorKind::Corrupt,
         }
     }
 }

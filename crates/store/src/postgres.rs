@@ -6,6 +6,7 @@
 
 pub(crate) mod connector;
 pub(crate) mod pool;
+pub(crate) mod whole;
 
 /// What docs/limits.md lists.
 pub mod limits {
@@ -20,11 +21,13 @@ use crate::{
     connection::{Connection, Readers},
     database::{Database, DatabaseKind},
     dialect::{Dialect, Lock, WriteScope},
+    error::query_error,
     postgres::{
-        connector::{Connector, Use, may_come_back},
+        connector::{Connector, Use, may_come_back, name_server},
         pool::Pool,
     },
-    schema,
+    readable_from::READABLE_FROM,
+    schema::{self, SCHEMA_VERSION, schema_version},
 };
 use sqlx::{AnyConnection, Connection as _, Error};
 use std::{
@@ -61,7 +64,10 @@ impl Postgres {
         let housekeeping = connector(Use::Housekeeping);
         let mut first = first_connection(&housekeeping, settings.connect_ms_max).await.map_err(failed)?;
         let version = describe(&mut first).await.map_err(failed)?;
-        let migrated = schema::migrate(&mut first, Dialect::Postgres).await;
+        let migrated = match require_no_server_of_older_schema(&mut first).await {
+            Ok(()) => schema::migrate(&mut first, Dialect::Postgres).await,
+            Err(error) => Err(error),
+        };
         let closed = first.close().await.map_err(failed);
         migrated.and(closed)?;
         let wait_max = Duration::from_millis(settings.busy_ms_max);
@@ -94,6 +100,11 @@ impl Postgres {
             other => other?,
         }
         Ok(Connection::Postgres(lease))
+    }
+
+    /// Whether the writing connection is lost and could not be opened again.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.writer.is_disconnected()
     }
 
     /// How long ago the database answered last on the writing connection.
@@ -169,6 +180,16 @@ async fn first_connection(connector: &Connector, connect_ms_max: u64) -> Result<
             other => return other,
         }
     }
+}
+
+/// Requires that no server uses the database whose program could not go on after the migration.
+async fn require_no_server_of_older_schema(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let found = schema_version(connection, Dialect::Postgres).await?;
+    if found == 0 || found >= READABLE_FROM {
+        return Ok(());
+    }
+    let server = name_server(connection).await.map_err(query_error("find servers that use it"))?;
+    server.map_or(Ok(()), |server| Err(StoreError::ServerOfOlderSchema { found, known: SCHEMA_VERSION, server }))
 }
 
 /// Version and durability; an error if it cannot be used.

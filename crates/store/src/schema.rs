@@ -5,6 +5,7 @@
 use crate::{
     StoreError,
     dialect::Dialect,
+    error::query_error,
     readable_from::{require_readable, write_readable_from},
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
@@ -131,6 +132,20 @@ pub(crate) async fn migrate(connection: &mut AnyConnection, dialect: Dialect) ->
         }
         transaction.commit().await.map_err(failed(next))?;
     }
+}
+
+/// The version of the schema; 0: it has no tables.
+pub(crate) async fn schema_version(connection: &mut AnyConnection, dialect: Dialect) -> Result<u32, StoreError> {
+    let failed = query_error("read the version of its schema");
+    let exists: i64 =
+        sqlx::query_scalar(dialect.count_tables_named_meta()).fetch_one(&mut *connection).await.map_err(failed)?;
+    if exists == 0 {
+        return Ok(0);
+    }
+    let text = "SELECT value FROM meta WHERE key = $1";
+    let text: Option<String> =
+        sqlx::query_scalar(text).bind(VERSION_KEY).fetch_optional(connection).await.map_err(failed)?;
+    text.map_or(Ok(0), version_of)
 }
 
 fn version_of(text: String) -> Result<u32, StoreError> {

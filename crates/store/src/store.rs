@@ -137,6 +137,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the connection to PostgreSQL is lost and could not be opened again.
+    pub fn is_disconnected(&self) -> bool {
+        matches!(&self.0.engine, Engine::Postgres(postgres) if postgres.is_disconnected())
+    }
+
     /// How long ago a database of PostgreSQL answered last, to any statement; `None`: the database is a file.
     pub fn answered_ago(&self) -> Option<Duration> {
         match &self.0.engine {

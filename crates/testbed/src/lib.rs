@@ -5,6 +5,7 @@
 //!             │                                └─ keeper ─ machine: the agent in process mode, a fake desktop, a scripted tool
 //!             ├─ CodexIssuer, ClaudeIssuer, GoogleIssuer, DemoIdp: identity providers, reached by the egress gate's overrides
 //!             ├─ OidcIssuer: the OpenID provider at which people sign in to the server
+//!             ├─ Lab: several servers with their databases, each in a network namespace of its own
 //!             └─ Leaks: when the server is finished, no process, socket or run directory may be left
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod fake_rfb_server;
 mod forward_proxy;
 pub mod google_issuer;
 mod issuer;
+pub mod lab;
 pub mod leaks;
 pub mod machine_kinds;
 pub mod machine_owner;

@@ -33,6 +33,14 @@ impl DurationStats {
     }
 }
 
+impl From<&[Duration]> for DurationStats {
+    fn from(durations: &[Duration]) -> Self {
+        let mut stats = Self::EMPTY;
+        stats.extend(durations.iter().copied());
+        stats
+    }
+}
+
 impl Extend<Duration> for DurationStats {
     fn extend<I: IntoIterator<Item = Duration>>(&mut self, more: I) {
         self.0.extend(more);

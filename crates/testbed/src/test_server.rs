@@ -14,7 +14,7 @@ pub use plain_process::PlainProcess;
 pub use qemu::{QEMU_WAIT_TIMEOUT, Qemu};
 pub use server_process::LaunchCommand;
 
-use crate::{ServerDir, eventually};
+use crate::{ServerDir, eventually, lab::Door};
 use anteroom_server::addresses;
 use anteroom_wire::Secret;
 use anyhow::{Context, ensure};
@@ -81,12 +81,21 @@ pub struct TestConfig<M = PlainProcess> {
     pub demo: bool,
     /// Variables of the server's environment, in addition.
     pub env: BTreeMap<String, String>,
+    /// The server runs behind this door, in another network namespace.
+    pub door: Option<Door>,
 }
 
 impl<M> TestConfig<M> {
     /// A server with these machines.
     pub fn new(machines: M) -> Self {
-        Self { machines, settings: String::new(), host_overrides: BTreeMap::new(), demo: false, env: BTreeMap::new() }
+        Self {
+            machines,
+            settings: String::new(),
+            host_overrides: BTreeMap::new(),
+            demo: false,
+            env: BTreeMap::new(),
+            door: None,
+        }
     }
 
     /// Appends settings, as TOML.
@@ -144,7 +153,13 @@ impl<M: MachineBackend> TestServer<M> {
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
         let mut launch = M::launch(self)?;
         launch.command.envs(&self.config.env);
+        if let Some(door) = &self.config.door {
+            launch.put_before(door.prefix());
+        }
         let process = ServerProcess::start(launch, &self.dir, M::WAIT_MAX).await?;
+        if let Some(door) = &self.config.door {
+            door.lead_to(process.address())?;
+        }
         self.first_address.get_or_insert(process.address());
         self.process = Some(process);
         Ok(())
@@ -234,6 +249,12 @@ impl<M: MachineBackend> TestServer<M> {
     /// The operator's token, for programs that call the API themselves.
     pub fn operator_token(&self) -> &Secret {
         &self.tokens.operator
+    }
+
+    /// Ends everything at once, because the test has failed already.
+    pub fn give_up(&mut self) {
+        self.finished = true;
+        self.leak_scan().kill_processes();
     }
 
     /// Waits until no machine has a run directory.

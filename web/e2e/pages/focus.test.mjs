@@ -49,7 +49,8 @@ test("the focus stays in the footer while the code of another tab is loaded", as
     await person?.press("[data-method=api_key]");
     await page.waitForSelector("dialog[open] .danger");
     await person?.press("dialog .danger");
-    await waitUntil("the method", () => fakeServer.requests.some((call) => call.path.endsWith("/method")));
+    // The chosen method is no longer among the others.
+    await page.waitForSelector("[data-method=default]");
     const lost = await watchFocus(page);
     fakeServer.change(id, { lanes: ["terminal"] });
     await page.waitForSelector(".loading-lane");

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after } from "node:test";
-import { HEADLESS_SHELL, coloursOnDesktop, launch, openDesktopTab, waitUntil } from "../browser.mjs";
+import { coloursOnDesktop, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { axeViolations } from "./axe.mjs";
 import { FakeServer } from "../fake-server/server.mjs";
@@ -20,7 +20,7 @@ let started;
 
 /** Starts the browser, unless it runs. */
 async function sharedBrowser() {
-  if (!(await started)?.isConnected()) started = launch(HEADLESS_SHELL);
+  if (!(await started)?.isConnected()) started = launch();
   return /** @type {import("playwright-core").Browser} */ (await started);
 }
 

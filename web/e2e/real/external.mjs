@@ -11,7 +11,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import test from "node:test";
-import { launch } from "../browser.mjs";
+import { CHROMIUM, launch } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { CANVAS, waitForColour } from "./canvas.mjs";
 
@@ -50,7 +50,7 @@ async function showsTestDesktop(page) {
 }
 
 test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLOW_MS_MAX * 3 }, async () => {
-  const browser = await launch();
+  const browser = await launch(CHROMIUM);
   const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
   const page = await context.newPage();
   page.setDefaultTimeout(SLOW_MS_MAX);

@@ -6,7 +6,7 @@
 
 import { createServer, request } from "node:http";
 import { join } from "node:path";
-import { launch } from "../browser.mjs";
+import { CHROMIUM, launch } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
@@ -40,7 +40,7 @@ function statusOf(method, path, headers) {
   });
 }
 
-const browser = await launch();
+const browser = await launch(CHROMIUM);
 try {
   const context = await browser.newContext();
   const page = await context.newPage();

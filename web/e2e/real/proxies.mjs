@@ -20,11 +20,11 @@
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { coloursOnDesktop, getAsPage, launch, openDesktopTab, waitUntil } from "../browser.mjs";
+import { CHROMIUM, coloursOnDesktop, getAsPage, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const directory = await resultsDirectory("proxies");
-const browser = await launch(undefined, JSON.parse(process.env["ANTEROOM_E2E_FLAGS"] ?? "[]"));
+const browser = await launch(CHROMIUM, JSON.parse(process.env["ANTEROOM_E2E_FLAGS"] ?? "[]"));
 const WAIT_MS_MAX = 30_000;
 
 let context = await browser.newContext();

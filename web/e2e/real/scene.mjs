@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { getAsPage, launch, openDesktopTab, waitUntil } from "../browser.mjs";
+import { CHROMIUM, getAsPage, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
@@ -44,7 +44,7 @@ function countdowns(page) {
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const report = (/** @type {unknown} */ value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
-const browser = await launch();
+const browser = await launch(CHROMIUM);
 try {
   const page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
   /** @type {string[]} */

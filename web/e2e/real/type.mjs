@@ -8,7 +8,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { launch, openDesktopTab, waitUntil } from "../browser.mjs";
+import { CHROMIUM, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { openField } from "../vnc-desktop.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_VIEWER_LINK"] ?? "";
@@ -20,7 +20,7 @@ const CANVAS = ".desktop-host canvas";
 
 test("a text arrives exactly from the type box and by the clipboard, and a copied text comes back", { timeout: SLOW_MS_MAX * 3 }, async () => {
   const remote = await openField(DISPLAY);
-  const browser = await launch();
+  const browser = await launch(CHROMIUM);
   try {
     const context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"] });
     const page = await context.newPage();

@@ -16,7 +16,7 @@ function copyWithTextArea(text: string): boolean {
   const copied = document.execCommand("copy");
   area.remove();
   // The selection took the focus.
-  if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
+  (focused as HTMLElement | null)?.focus();
   return copied;
 }
 

@@ -153,8 +153,7 @@ impl ExecStream<'_> {
         let (granted, mut grants) = watch::channel(None);
         let mut reader = tokio::spawn(read_messages(source, Outputs { stdout, stderr, granted }));
         let mut unread = Some(input);
-        let mut parts = None;
-        let mut sent_bytes = 0;
+        let (mut parts, mut sent_bytes) = (None, 0);
         loop {
             let window = *grants.borrow_and_update();
             if window.is_some()

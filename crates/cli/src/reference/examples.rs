@@ -66,6 +66,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("backup", &["anteroom backup /var/backups", "anteroom backup before-upgrade.tar.gz"]),
     ("restore", &["anteroom restore /var/backups/anteroom-20260131T120000Z.tar.gz --state-dir /var/lib/anteroom"]),
     ("db check", &["anteroom db check", "anteroom db check --json"]),
+    ("db export", &["anteroom db export /var/backups", "anteroom db export moved.tar.gz"]),
+    ("db import", &["anteroom db import moved.tar.gz"]),
     ("reconcile", &["anteroom reconcile --dry-run"]),
     ("audit tail", &["anteroom audit tail --since 2h", "anteroom audit tail --follow --action credential."]),
     ("audit export", &["anteroom audit export --format csv > audit.csv"]),

@@ -26,18 +26,25 @@ struct EtcdMember {
 
 impl EtcdCluster {
     /// Starts a cluster of so many members, and waits until it answers.
-    #[expect(clippy::disallowed_methods, reason = "the test ends the processes in any case")]
+    #[allow(dead_code, reason = "not all users of this file need it")]
     pub(crate) async fn start(members: usize) -> Self {
+        let addresses = (0..members).map(|_| (free_address(), free_address())).collect();
+        Self::start_at(Vec::new(), addresses).await
+    }
+
+    /// Starts a cluster of members with these addresses for clients and for each other, and with these words before each command.
+    #[expect(clippy::disallowed_methods, reason = "the test ends the processes in any case")]
+    pub(crate) async fn start_at(prefix: Vec<String>, addresses: Vec<(SocketAddr, SocketAddr)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let addresses: Vec<_> = (0..members).map(|_| (free_address(), free_address())).collect();
         let named = addresses.iter().enumerate().map(|(number, (_, peer))| format!("m{number}=http://{peer}"));
         let initial = named.collect::<Vec<_>>().join(",");
         let start = |(number, (client, peer)): (usize, &(SocketAddr, SocketAddr))| {
             let name = format!("m{number}");
             let log = File::create(directory.path().join(format!("{name}.log"))).unwrap();
             let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
-            let mut command = Command::new("etcd");
-            command.args(["--name", &name, "--data-dir"]).arg(directory.path().join(&name));
+            let mut words = prefix.iter().map(String::as_str).chain(["etcd"]);
+            let mut command = Command::new(words.next().unwrap());
+            command.args(words).args(["--name", &name, "--data-dir"]).arg(directory.path().join(&name));
             command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
             command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
             command.args(["--initial-cluster", &initial]);

@@ -148,6 +148,7 @@ fn unknown() -> Manifest {
         made_at_ms: 0,
         version: String::new(),
         schema_version: 0,
+        database: None,
         key_fingerprint: None,
         credentials: 0,
         active_sessions: 0,

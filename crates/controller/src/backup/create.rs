@@ -3,8 +3,9 @@
 use super::{
     AUDIT_DIR, BackupError, DATABASE_NAME, FORMAT, KEY_NAME, Manifest,
     archive::{Source, write_archive},
+    database::{Sharing, copy_database, kind_of},
     manifest::digests,
-    missing_keys, require_file,
+    missing_keys,
     work_dir::{WorkDir, sync_dir},
 };
 use crate::{
@@ -36,7 +37,7 @@ pub struct BackupRequest<'r> {
     pub with_key: bool,
 }
 
-/// Makes a backup of the state directory of this configuration. Returns the path, the size in bytes and the description.
+/// Makes a backup of this configuration's database and audit trail. Returns the path, the size in bytes and the description.
 ///
 /// # Errors
 /// The database cannot be read or the file cannot be written; nothing is left.
@@ -44,17 +45,29 @@ pub async fn create_backup(
     config: &Config,
     request: BackupRequest<'_>,
 ) -> Result<(PathBuf, u64, Manifest), BackupError> {
-    require_file(config)?;
-    let database = config.state_dir.join(DATABASE_NAME);
-    if !database.is_file() {
-        return Err(BackupError::NoDatabase { path: database });
-    }
+    make(config, request, Sharing::Shared).await
+}
+
+/// Makes the same of a database which no server uses, without the key file: for a database of another kind or on another host. The caller
+/// holds the lock of the state directory.
+///
+/// # Errors
+/// As [`create_backup`], or a server uses the database.
+pub async fn export_database(config: &Config, to: &Path) -> Result<(PathBuf, u64, Manifest), BackupError> {
+    make(config, BackupRequest { to, with_key: false }, Sharing::Alone).await
+}
+
+async fn make(
+    config: &Config,
+    request: BackupRequest<'_>,
+    sharing: Sharing,
+) -> Result<(PathBuf, u64, Manifest), BackupError> {
     let made_at_ms = now_unix_ms();
     let to = output_path(request.to, made_at_ms)?;
     let parent = parent_of(&to);
     let work = WorkDir::create_in(&parent).map_err(|source| BackupError::Write { path: parent.clone(), source })?;
     let copy = work.path(DATABASE_NAME);
-    let mut manifest = copy_database(&database, &copy, made_at_ms).await?;
+    let mut manifest = copy_and_describe(config, &copy, made_at_ms, sharing).await?;
     let (audit_dir, key) = (config.audit_dir(), request.with_key.then(|| key_source(config)));
     let fingerprint = manifest.key_fingerprint.clone();
     let (bytes, manifest) = tokio::task::spawn_blocking({
@@ -103,12 +116,14 @@ pub(super) fn parent_of(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-async fn copy_database(database: &Path, copy: &Path, made_at_ms: u64) -> Result<Manifest, BackupError> {
-    let mut source = DatabaseFile::open(database).await.map_err(BackupError::Database)?;
-    let copied = source.copy_to(copy).await;
-    let closed = source.close().await;
-    let mut copy = copied.map_err(BackupError::Database)?;
-    closed.map_err(BackupError::Database)?;
+async fn copy_and_describe(
+    config: &Config,
+    copy: &Path,
+    made_at_ms: u64,
+    sharing: Sharing,
+) -> Result<Manifest, BackupError> {
+    let kind = kind_of(&config.database_address()?);
+    let mut copy = copy_database(config, copy, sharing).await?;
     let described = describe(&mut copy, made_at_ms).await;
     copy.close().await.map_err(BackupError::Database)?;
     let (found, manifest) = described?;
@@ -116,7 +131,7 @@ async fn copy_database(database: &Path, copy: &Path, made_at_ms: u64) -> Result<
         // A damaged database is better saved than not.
         tracing::warn!(outcome = "database_damaged", fault, "the database is damaged, and so is its copy");
     }
-    Ok(manifest)
+    Ok(Manifest { database: Some(kind.to_owned()), ..manifest })
 }
 
 async fn describe(copy: &mut DatabaseFile, made_at_ms: u64) -> Result<(Vec<String>, Manifest), BackupError> {
@@ -129,6 +144,7 @@ async fn describe(copy: &mut DatabaseFile, made_at_ms: u64) -> Result<(Vec<Strin
         made_at_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         schema_version: summary.schema_version,
+        database: None,
         key_fingerprint: summary.key_fingerprint,
         credentials: summary.credentials,
         active_sessions: summary.active_sessions,

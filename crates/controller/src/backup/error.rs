@@ -1,5 +1,6 @@
 //! Why a backup was not made or not restored.
 
+use crate::config::DatabasePasswordError;
 use anteroom_store::StoreError;
 use anteroom_vault::KeyError;
 use std::{io, path::PathBuf};
@@ -15,9 +16,12 @@ pub enum BackupError {
         /// The path.
         path: PathBuf,
     },
+    /// The password of the database cannot be read.
+    #[error(transparent)]
+    Password(#[from] DatabasePasswordError),
     /// The data is in PostgreSQL.
     #[error(
-        "the data is in PostgreSQL (database.url): back it up and restore it with pg_dump and pg_restore (docs/postgresql.md)"
+        "the data is in PostgreSQL (database.url): `anteroom db import` puts a backup into it, pg_restore a dump (docs/postgresql.md)"
     )]
     Postgres,
     /// The output exists.

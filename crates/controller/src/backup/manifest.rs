@@ -1,6 +1,7 @@
 //! The description of a backup, which is its first file.
 
-use anteroom_store::TableContents;
+use super::BackupError;
+use anteroom_store::{SCHEMA_VERSION, TableContents};
 use anteroom_wire::operator_reports::TableDigest;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct Manifest {
     pub version: String,
     /// The version of the database's schema.
     pub schema_version: u32,
+    /// The kind of the database, `SQLite` or `PostgreSQL`; absent: SQLite. The copy is a file of SQLite in both cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// The fingerprint of the keys that its records need; absent: no server has used the database.
     pub key_fingerprint: Option<String>,
     /// Credentials that are stored.
@@ -52,6 +56,15 @@ pub(super) fn digests(tables: Vec<TableContents>) -> Vec<TableDigest> {
 }
 
 impl Manifest {
+    /// Requires that this program knows the schema of the database, or can migrate it.
+    pub(super) fn require_known_schema(&self) -> Result<(), BackupError> {
+        if self.schema_version > SCHEMA_VERSION {
+            let (found, version) = (self.schema_version, self.version.clone());
+            return Err(BackupError::NewerSchema { found, known: SCHEMA_VERSION, version });
+        }
+        Ok(())
+    }
+
     /// Whether the archive has the key file.
     pub fn has_key(&self) -> bool {
         self.files.iter().any(|file| file.name == super::KEY_NAME)

@@ -12,7 +12,7 @@ use crate::{
     keys::{KeyRing, key_source},
     unix_time::now_unix_ms,
 };
-use anteroom_store::{DatabaseFile, SCHEMA_VERSION};
+use anteroom_store::{DatabaseFile, Restored, RestoredFrom};
 use anteroom_vault::{KeyError, KeyId, KeySource};
 use std::{
     fs::{self, DirBuilder},
@@ -49,23 +49,19 @@ pub async fn restore_backup(config: &Config, from: &Path) -> Result<RestoreRepor
         move || read_archive(&from, |name| work.path(name)).map(|manifest| (work, manifest))
     })
     .await??;
-    if manifest.schema_version > SCHEMA_VERSION {
-        let (found, version) = (manifest.schema_version, manifest.version);
-        return Err(BackupError::NewerSchema { found, known: SCHEMA_VERSION, version });
-    }
+    manifest.require_known_schema()?;
     let (new_key, keys_missing) = check_keys(config, &manifest, &work.path(KEY_NAME))?;
     check_database(&work.path(DATABASE_NAME), from, &manifest).await?;
     install(&work, &work_audit, config, new_key.as_deref())?;
     Ok(RestoreReport { manifest, key_file: new_key, keys_missing })
 }
 
-fn write_error(path: &Path, source: std::io::Error) -> BackupError {
+pub(super) fn write_error(path: &Path, source: std::io::Error) -> BackupError {
     BackupError::Write { path: path.to_owned(), source }
 }
 
 fn require_new(state_dir: &Path, audit_dir: &Path) -> Result<(), BackupError> {
     let used = |what: &str| Err(BackupError::Used { dir: state_dir.to_owned(), what: what.to_owned() });
-    let has_entries = |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if ["", "-wal", "-shm"].iter().any(|end| state_dir.join(format!("{DATABASE_NAME}{end}")).exists()) {
         return used("a database");
     }
@@ -108,6 +104,15 @@ fn check_keys(
 }
 
 async fn check_database(copy: &Path, from: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    let mut database = open_copy(copy, from, manifest).await?;
+    let restored =
+        Restored { made_at_ms: manifest.made_at_ms, restored_at_ms: now_unix_ms(), from: RestoredFrom::Backup };
+    database.mark_restored(restored).await.map_err(BackupError::Database)?;
+    database.close().await.map_err(BackupError::Database)
+}
+
+/// Opens the database of an archive, and compares its tables with the description.
+pub(super) async fn open_copy(copy: &Path, from: &Path, manifest: &Manifest) -> Result<DatabaseFile, BackupError> {
     let damaged = |why: String| BackupError::Damaged { path: from.to_owned(), why };
     let mut database =
         DatabaseFile::open(copy).await.map_err(|error| damaged(format!("its database cannot be opened: {error}")))?;
@@ -125,22 +130,12 @@ async fn check_database(copy: &Path, from: &Path, manifest: &Manifest) -> Result
             "the database was damaged when the backup was made"
         );
     }
-    database.mark_restored(manifest.made_at_ms, now_unix_ms()).await.map_err(BackupError::Database)?;
-    database.close().await.map_err(BackupError::Database)
+    Ok(database)
 }
 
 /// Gives the files their places, the database last.
 fn install(work: &WorkDir, work_audit: &Path, config: &Config, key: Option<&Path>) -> Result<(), BackupError> {
-    let audit_dir = config.audit_dir();
-    let entries = fs::read_dir(work_audit).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-    let entries = entries.map_err(|source| BackupError::Read { path: work_audit.to_owned(), source })?;
-    if !entries.is_empty() {
-        let created = DirBuilder::new().recursive(true).mode(0o700).create(&audit_dir);
-        created.map_err(|source| write_error(&audit_dir, source))?;
-    }
-    for entry in entries {
-        place(&entry.path(), &audit_dir.join(entry.file_name()))?;
-    }
+    place_audit_trail(work_audit, config)?;
     if let Some(key) = key {
         place(&work.path(KEY_NAME), key)?;
     }
@@ -148,8 +143,28 @@ fn install(work: &WorkDir, work_audit: &Path, config: &Config, key: Option<&Path
     sync_dir(&config.state_dir).map_err(|source| write_error(&config.state_dir, source))
 }
 
+/// Puts the audit trail of an archive into its directory, unless there is one. Returns whether it did.
+pub(super) fn place_audit_trail(work_audit: &Path, config: &Config) -> Result<bool, BackupError> {
+    let audit_dir = config.audit_dir();
+    let entries = fs::read_dir(work_audit).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let entries = entries.map_err(|source| BackupError::Read { path: work_audit.to_owned(), source })?;
+    if entries.is_empty() || has_entries(&audit_dir) {
+        return Ok(false);
+    }
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(&audit_dir);
+    created.map_err(|source| write_error(&audit_dir, source))?;
+    for entry in entries {
+        place(&entry.path(), &audit_dir.join(entry.file_name()))?;
+    }
+    Ok(true)
+}
+
+fn has_entries(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Renames a file, or copies it to another file system, durably. It does not replace another: the caller has looked.
-fn place(from: &Path, to: &Path) -> Result<(), BackupError> {
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), BackupError> {
     let failed = |source| write_error(to, source);
     match fs::rename(from, to) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {

@@ -1,6 +1,7 @@
 //! Joins the cluster when the server starts, and again after this host was fenced.
 
 use super::{
+    clock::compare_clock,
     error::JoinError,
     host_file::{HOST_FILE, HostFile},
     membership::{Cluster, Membership, PEER_PROTOCOL},
@@ -47,6 +48,8 @@ pub async fn join(config: &Config, store: &Store, run_dir: &Path, profile: HostP
     let joined = store.join_host(&new_host(config, id.clone(), resumes)).await?;
     HostFile::new(id, joined.holder.incarnation).and_then(|host| host.write(&path)).map_err(file(HOST_FILE))?;
     store.hold_as(Some(joined.holder.clone()));
+    // Before anything that others have stored is compared with the time.
+    compare_clock(store).await?;
     let etcd = (config.cluster.liveness() == Liveness::Etcd).then_some(&config.cluster.etcd);
     let membership = Membership {
         name: config.cluster.host_name(),

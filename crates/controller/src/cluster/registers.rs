@@ -60,11 +60,31 @@ impl Registers {
         })
     }
 
-    /// Writes to etcd, else to the database. While etcd fails, the database is written first, so that its heartbeats are not late.
-    pub(super) async fn write(&self, heartbeat: &Heartbeat) -> Result<Answered, RegisterError> {
+    /// Writes to etcd, else to the database. While etcd fails, both are written at once, and `acknowledged` is called with the register that
+    /// accepts the heartbeat before the other one has answered: to find out that no member of etcd answers takes a second for each.
+    pub(super) async fn write(
+        &self,
+        heartbeat: &Heartbeat,
+        acknowledged: impl Fn(&'static str),
+    ) -> Result<Answered, RegisterError> {
         let Some(etcd) = &self.etcd else { return self.write_database(heartbeat, None).await };
         if self.etcd_failed.load(Ordering::Relaxed) {
-            let (database, etcd) = tokio::join!(self.try_database(heartbeat), etcd.write(heartbeat));
+            let report = |register: &Register, written: &Result<Written, RegisterError>| {
+                if matches!(written, Ok(Written::Acknowledged)) {
+                    acknowledged(register.name());
+                }
+            };
+            let database = async {
+                let written = self.try_database(heartbeat).await;
+                report(&self.database, &written);
+                written
+            };
+            let in_etcd = async {
+                let written = etcd.write(heartbeat).await;
+                report(etcd, &written);
+                written
+            };
+            let (database, etcd) = tokio::join!(database, in_etcd);
             self.etcd_failed.store(etcd.is_err(), Ordering::Relaxed);
             let by = if database.is_ok() { self.database.name() } else { "etcd" };
             return match (database, etcd) {

@@ -1,11 +1,11 @@
 //! What operators see of this host in its cluster: the line of its health.
 
-use super::membership::{Cluster, ObservedHost};
+use super::{
+    clock,
+    membership::{Cluster, ObservedHost},
+};
 use anteroom_cluster::{Liveness, boottime_ms};
 use anteroom_wire::api::HealthStatus;
-
-/// A clock that differs more from the database's is reported, milliseconds.
-const CLOCK_DIFFERENCE_MS_MAX: u64 = 2_000;
 
 /// What this host knows about its heartbeats and about the others.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ pub fn health(cluster: &Cluster) -> Option<(HealthStatus, String)> {
     if let Some(fault) = &state.certificate_fault {
         add(HealthStatus::Degraded, format!("its certificate for other hosts: {fault}"));
     }
-    if state.clock_ahead_ms.unsigned_abs() > CLOCK_DIFFERENCE_MS_MAX {
+    if state.clock_ahead_ms.unsigned_abs() > clock::DIFFERENCE_MS_MAX {
         let what = format!("its clock differs by {} ms from the database's: synchronise it", state.clock_ahead_ms);
         add(HealthStatus::Degraded, what);
     }

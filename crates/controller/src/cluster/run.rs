@@ -1,11 +1,12 @@
 //! The tasks of a host in a cluster: its heartbeats, its look at the others, and its return after it had lost contact.
 
 use super::{
+    clock::compare_clock,
     fence_hosts::fence_suspects,
     membership::{Cluster, Membership, ObservedHost},
     registers::{Answered, Registers},
 };
-use crate::{api_error::chain, config::Config, random, session::server_context::ServerContext, unix_time};
+use crate::{api_error::chain, config::Config, random, session::server_context::ServerContext};
 use anteroom_cluster::{Capacity, Member, Observed, Observer, Verdict, Written, boottime_ms};
 use anteroom_machine::{Machines, StopReason};
 use anteroom_store::{Store, StoreError};
@@ -38,7 +39,8 @@ async fn send_heartbeats(server_context: &ServerContext, member: &Membership) {
         let sent_at_ms = boottime_ms();
         if cluster.may_act() {
             let heartbeat = member.heartbeat(capacity(server_context));
-            record_answer(cluster, member, sent_at_ms, member.registers.write(&heartbeat).await);
+            let acknowledged = |by| cluster.acknowledged(member, by, sent_at_ms);
+            record_answer(cluster, member, sent_at_ms, member.registers.write(&heartbeat, acknowledged).await);
         }
         pause(member.times.next_heartbeat_ms(u64::from_le_bytes(random::random_bytes()))).await;
     }
@@ -131,11 +133,8 @@ fn is_my_incarnation(member: &Membership, hosts: &[ObservedHost]) -> bool {
 /// The rows of all hosts, each with its newest heartbeat.
 async fn read_hosts(store: &Store, member: &Membership) -> Result<Vec<ObservedHost>, String> {
     let failed = |error: StoreError| chain(&error);
-    let before_ms = unix_time::now_unix_ms();
-    let database_ms = store.database_time_ms().await.map_err(failed)?;
-    // The database was asked between two looks at this clock.
-    let middle_ms = before_ms + unix_time::now_unix_ms().saturating_sub(before_ms) / 2;
-    member.state.lock().clock_ahead_ms = middle_ms.cast_signed() - database_ms.cast_signed();
+    let clock_ahead_ms = compare_clock(store).await.map_err(failed)?;
+    member.state.lock().clock_ahead_ms = clock_ahead_ms;
     let rows = store.list_hosts().await.map_err(failed)?;
     let register = member.registers.etcd.as_ref().unwrap_or(&member.registers.database);
     let heartbeats = register.read().await.map_err(|error| error.to_string())?;

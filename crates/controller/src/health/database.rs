@@ -26,7 +26,10 @@ pub(super) async fn store(server_context: &ServerContext) -> HealthCheck {
         Ok(Ok(Ok(()))) => check("store", HealthStatus::Ok, works(server_context)),
         Ok(Ok(Err(error))) => check("store", HealthStatus::Down, chain(&error) + &since(server_context)),
         Ok(Err(failed)) => check("store", HealthStatus::Down, format!("the check of the database failed: {failed}")),
-        Err(_) if store.answered_ago().is_some_and(|ago| ago < Duration::from_millis(SLOW_MS_MAX)) => {
+        Err(_)
+            if !store.is_disconnected()
+                && store.answered_ago().is_some_and(|ago| ago < Duration::from_millis(SLOW_MS_MAX)) =>
+        {
             let detail = format!("{} is slow: a write takes longer than {WRITE_MS_MAX} ms", store.address());
             check("store", HealthStatus::Degraded, detail)
         }

@@ -34,13 +34,14 @@ use super::{
 };
 use crate::{
     api_error::chain,
+    cluster::clock::compare_clock,
     credentials::{self, turns::CredentialTurn},
     retention,
     session::server_context::ServerContext,
     unix_time,
 };
 use anteroom_machine::{Receipt, StopReason};
-use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
+use anteroom_store::{RestoredFrom, SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
     EndReason, MachineId, SessionId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
@@ -123,6 +124,8 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
         log(&action);
         actions.push(action);
     }
+    // Hosts of a cluster end what others have stored: not by a clock that has jumped.
+    compare_clock(&server_context.store).await?;
     credentials::delete_expired_credentials(server_context).await?;
     server_context.store.purge_expired(unix_time::now_unix_ms()).await?;
     let failed = actions.iter().filter(|action| action.outcome == ReconcileOutcome::Failed).count();
@@ -333,10 +336,15 @@ async fn lost_machine(server_context: &ServerContext, machine: MachineId) -> Res
 async fn no_receipt(server_context: &ServerContext, machine: &MachineId) -> Result<String, StoreError> {
     let restored = server_context.store.get_restored().await?;
     Ok(match restored.filter(|restored| machine.unix_ms() < restored.restored_at_ms) {
-        Some(restored) => format!(
-            "this server was restored from the backup of {}; the machine stayed with the server that was backed up",
-            unix_time::format_rfc3339(restored.made_at_ms)
-        ),
+        Some(restored) => {
+            let copied = match restored.from {
+                RestoredFrom::Backup => "restored from the backup",
+                RestoredFrom::Export => "filled from the export",
+                RestoredFrom::Dump => "restored from a dump",
+            };
+            let made_at = unix_time::format_rfc3339(restored.made_at_ms);
+            format!("this server was {copied} of {made_at}; the machine stayed with the server that was copied")
+        }
         None => "the server ended before the machine started, or its end is not on record".to_owned(),
     })
 }

@@ -6,6 +6,7 @@ use super::{end, placement, queue::SessionOwner, reconcile, server_context::Serv
 use crate::{
     admission,
     api_error::{ApiError, chain},
+    cluster::clock::compare_clock,
     unix_time,
 };
 use anteroom_machine::StopReason;
@@ -90,9 +91,16 @@ fn fits(server_context: &ServerContext, waiting: &WaitingSession) -> bool {
 
 /// Ends sessions that have waited for a host too long; any host does.
 async fn end_overdue(server_context: &ServerContext) -> Result<(), StoreError> {
-    let (now, wait_s_max) = (unix_time::now_unix_ms(), server_context.config().sessions.queue_s_max);
-    let since = now.saturating_sub(wait_s_max.saturating_mul(1_000));
-    for row in server_context.store.list_overdue_waiting_sessions(now, since).await? {
+    let (store, wait_s_max) = (&server_context.store, server_context.config().sessions.queue_s_max);
+    let since = |now: u64| now.saturating_sub(wait_s_max.saturating_mul(1_000));
+    let now = unix_time::now_unix_ms();
+    if store.list_overdue_waiting_sessions(now, since(now)).await?.is_empty() {
+        return Ok(());
+    }
+    // Another host may have stored these times: they are not compared with a clock that has jumped.
+    compare_clock(store).await?;
+    let now = unix_time::now_unix_ms();
+    for row in store.list_overdue_waiting_sessions(now, since(now)).await? {
         let (reason, detail) = if row.deadline_ms <= now {
             (EndReason::DeadlineExpired, String::new())
         } else {

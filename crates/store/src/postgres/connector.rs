@@ -30,6 +30,8 @@ pub(crate) enum Use {
     WriteAsHost,
     /// Housekeeping, without limits.
     Housekeeping,
+    /// The same while no server uses the database: it holds the server's lock.
+    Alone,
 }
 
 /// Opens connections for one use.
@@ -40,7 +42,8 @@ pub(crate) struct Connector(Arc<Inner>);
 struct Inner {
     shown: String,
     application: String,
-    urls: Vec<Secret>,
+    /// The name of each server, and its URL.
+    servers: Vec<(String, Secret)>,
     purpose: Use,
     /// The server that answered last.
     last: Mutex<usize>,
@@ -59,36 +62,53 @@ impl Connector {
         Self(Arc::new(Inner {
             shown: address.to_string(),
             application: application.to_owned(),
-            urls: address.urls(application),
+            servers: address.server_names().into_iter().zip(address.urls(application)).collect(),
             purpose,
             last: Mutex::new(0),
         }))
     }
 
-    /// A connection to the first server that answers and accepts writes.
+    /// A connection to the first server that answers and accepts writes. The error says of each of several servers why it is not used.
     pub(crate) async fn connect(&self) -> Result<AnyConnection, Error> {
-        let count = self.0.urls.len();
+        let count = self.0.servers.len();
         let first = *self.0.last.lock();
-        let mut error = no_server("no server");
+        let mut errors = Vec::with_capacity(count);
         for number in (0..count).map(|number| (first + number) % count) {
-            let Some(url) = self.0.urls.get(number) else { continue };
+            let Some((name, url)) = self.0.servers.get(number) else { continue };
             match timeout(Duration::from_millis(CONNECT_MS_MAX), self.connect_to(url)).await {
                 Ok(Ok(connection)) => {
                     *self.0.last.lock() = number;
                     return Ok(connection);
                 }
-                Ok(Err(failed)) => error = failed,
-                Err(_) => error = no_server(&format!("no answer within {CONNECT_MS_MAX} ms")),
+                Ok(Err(failed)) => errors.push((name, failed)),
+                Err(_) => errors.push((name, no_server(&format!("no answer within {CONNECT_MS_MAX} ms")))),
             }
         }
-        Err(error)
+        match errors.pop() {
+            Some((_, error)) if errors.is_empty() => Err(error),
+            Some(last) => {
+                errors.push(last);
+                Err(of_several(&errors))
+            }
+            None => Err(no_server("no server")),
+        }
     }
 
     async fn connect_to(&self, url: &Secret) -> Result<AnyConnection, Error> {
         let options = url.expose().parse::<AnyConnectOptions>()?.disable_statement_logging();
         let mut connection = AnyConnection::connect_with(&options).await?;
+        let is_standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await?;
+        if is_standby {
+            return Err(no_server("it is a standby and accepts no writes"));
+        }
+        let is_read_only: bool = sqlx::query_scalar("SELECT current_setting('default_transaction_read_only') = 'on'")
+            .fetch_one(&mut connection)
+            .await?;
+        if is_read_only {
+            return Err(no_server("it accepts no writes: default_transaction_read_only is on"));
+        }
         let limits = match self.0.purpose {
-            Use::Housekeeping => String::new(),
+            Use::Housekeeping | Use::Alone => String::new(),
             Use::Read => format!("SET statement_timeout = {STATEMENT_MS_MAX}; SET default_transaction_read_only = on;"),
             Use::Write | Use::WriteAsServer => format!("SET statement_timeout = {STATEMENT_MS_MAX};"),
             // A host that is frozen within a transaction must not keep the other hosts from writing.
@@ -102,12 +122,10 @@ impl Connector {
              SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
         );
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
-        let is_standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await?;
-        if is_standby {
-            return Err(no_server("it is a standby and accepts no writes"));
-        }
         match self.0.purpose {
-            Use::WriteAsServer => self.take_server_lock(&mut connection, "SELECT pg_try_advisory_lock($1)").await?,
+            Use::WriteAsServer | Use::Alone => {
+                self.take_server_lock(&mut connection, "SELECT pg_try_advisory_lock($1)").await?
+            }
             Use::WriteAsHost => {
                 self.take_server_lock(&mut connection, "SELECT pg_try_advisory_lock_shared($1)").await?
             }
@@ -159,8 +177,34 @@ impl Connector {
     }
 }
 
+/// The name of a server that uses the database: it holds the lock of servers.
+pub(crate) async fn name_server(connection: &mut AnyConnection) -> Result<Option<String>, Error> {
+    let key = Lock::Server.key();
+    let name: Option<String> = sqlx::query_scalar(
+        "SELECT activity.application_name FROM pg_locks JOIN pg_stat_activity activity ON activity.pid = pg_locks.pid \
+         WHERE pg_locks.locktype = 'advisory' AND pg_locks.granted AND pg_locks.classid::bigint = $1 \
+         AND pg_locks.objid::bigint = $2 AND activity.datname = current_database()",
+    )
+    .bind(key >> 32)
+    .bind(key & 0xffff_ffff)
+    .fetch_optional(connection)
+    .await?;
+    Ok(name.map(|name| format!("{name:?}")))
+}
+
 fn no_server(text: &str) -> Error {
     Error::Io(io::Error::new(io::ErrorKind::NotConnected, text.to_owned()))
+}
+
+/// What was wrong with each server. It may help to connect again later if that is so for all of them.
+fn of_several(errors: &[(&String, Error)]) -> Error {
+    let texts: Vec<String> = errors.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    let text = texts.join("; ");
+    if errors.iter().all(|(_, error)| may_come_back(error)) {
+        no_server(&text)
+    } else {
+        Error::Configuration(text.into())
+    }
 }
 
 /// Whether it may help to connect again later: the database is away, starts or has no free connection.

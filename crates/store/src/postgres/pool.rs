@@ -109,6 +109,11 @@ impl Pool {
         }
     }
 
+    /// Whether the last attempt to connect has failed.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.0.last_error.lock().is_some()
+    }
+
     /// How long ago the database answered last.
     pub(crate) fn answered_ago(&self) -> Duration {
         self.0.answered.lock().elapsed()

@@ -263,3 +263,26 @@ async fn a_host_with_a_heartbeat_since_the_look_is_not_fenced() {
     assert_eq!(b.fence_silent_host(&fence(&joined, HOUR), heartbeats().await).await.unwrap(), None);
     assert_eq!(b.fence_silent_host(&fence(&joined, 0), heartbeats().await).await.unwrap(), Some(vec![]));
 }
+
+/// 1,000 sessions with `ANTEROOM_TEST_FULL=1`, else 100.
+#[tokio::test]
+async fn all_sessions_of_a_fenced_host_are_released_at_once_with_their_entries() {
+    let fixture = StoreFixture::new().await;
+    let ((a, held_by_a), (b, _)) = (server(&fixture, "a").await, server(&fixture, "b").await);
+    let count = if std::env::var_os("ANTEROOM_TEST_FULL").is_some_and(|value| value == "1") { 1_000 } else { 100 };
+    let mut started = Vec::new();
+    for _ in 0..count {
+        started.push(start(&fixture, &a, NewSessionPlace::ThisHost).await.id);
+    }
+    started.sort();
+    let began = std::time::Instant::now();
+    let mut released = b.fence_host(&fence(&held_by_a, 0)).await.unwrap().unwrap();
+    eprintln!("{count} sessions were released in {:?}", began.elapsed());
+    released.sort();
+    assert_eq!(released, started);
+    for id in &released {
+        assert_eq!(kinds(&b, id).await, [TimelineKind::Accepted, TimelineKind::HostLost]);
+        // Its MAC is valid, so that another host can take it.
+        assert!(b.take_session(id).await.unwrap());
+    }
+}

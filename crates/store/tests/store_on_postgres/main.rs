@@ -22,6 +22,7 @@ mod hosts;
 mod lifetime;
 #[path = "../store/model.rs"]
 mod model;
+mod older_schema;
 #[path = "../store/outbox.rs"]
 mod outbox;
 mod own_server;
@@ -40,5 +41,6 @@ mod transitions;
 mod turns;
 #[path = "../store/webhook_credentials.rs"]
 mod webhook_credentials;
+mod whole;
 #[path = "../store/write_observer.rs"]
 mod write_observer;

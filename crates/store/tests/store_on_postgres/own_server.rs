@@ -10,13 +10,20 @@ use std::{
 
 pub(crate) struct OwnServer {
     directory: tempfile::TempDir,
+    /// The words before its command.
+    prefix: Vec<String>,
     process: Option<Child>,
 }
 
 impl OwnServer {
     /// Starts a server with these additional arguments.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let mut server = Self { directory: tempfile::tempdir().unwrap(), process: None };
+        Self::start_with_prefix(Vec::new(), arguments).await
+    }
+
+    /// As [`start`](Self::start), with these words before the command: it runs in another namespace.
+    pub(crate) async fn start_with_prefix(prefix: Vec<String>, arguments: &[&str]) -> Self {
+        let mut server = Self { directory: tempfile::tempdir().unwrap(), prefix, process: None };
         server.start_again(arguments).await;
         server
     }
@@ -25,8 +32,10 @@ impl OwnServer {
     pub(crate) async fn start_again(&mut self, arguments: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test_postgres.sh");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(script);
-        command.arg("serve").arg(self.directory.path()).args(arguments);
+        let script = script.into_os_string().into_string().unwrap();
+        let mut words = self.prefix.iter().chain([&script]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("serve").arg(self.directory.path()).args(arguments);
         self.process = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let ready = self.directory.path().join("data/postmaster.pid");
         let give_up = Instant::now() + Duration::from_secs(60);

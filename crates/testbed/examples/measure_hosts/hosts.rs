@@ -39,7 +39,7 @@ impl Hosts {
         fs::write(&token, "the-token-of-the-agent-outside")?;
         fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
         let desk = format!(
-            "[external_machines.desk]\ndesktop = '{}'\nagent_token_file = {token:?}\n",
+            "[external_machines.desk]\ndesktop = 'vnc://{}'\nagent_token_file = {token:?}\n",
             desktop::start().await?
         );
         let first = start_host(&postgres, files.path(), "first", &desk).await?;

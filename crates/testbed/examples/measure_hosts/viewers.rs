@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long idle viewers stay.
 const IDLE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-const OPENING_AT_ONCE: usize = 8;
+/// A session gives out two tickets a second.
+const TICKET_EVERY: Duration = Duration::from_millis(500);
 
 async fn open(api: &ApiClient, session: &SessionId) -> anyhow::Result<ViewerSocket> {
     let mut viewer = api.connect_desktop(session).await?.into_inner();
@@ -72,11 +73,12 @@ pub(super) async fn idle(hosts: &Hosts, count: usize) -> anyhow::Result<()> {
     let (ask_now, asked) = watch::channel(false);
     let mut viewers = Vec::new();
     while viewers.len() < count {
-        let opening = (0..OPENING_AT_ONCE.min(count - viewers.len())).map(|_| open(&hosts.other, &hosts.session));
-        for viewer in futures_util::future::try_join_all(opening).await? {
-            let mut asked = asked.clone();
-            viewers.push(tokio::spawn(async move { stay(viewer, &mut asked).await }));
-        }
+        let Ok(viewer) = open(&hosts.other, &hosts.session).await else {
+            sleep(TICKET_EVERY).await;
+            continue;
+        };
+        let mut asked = asked.clone();
+        viewers.push(tokio::spawn(async move { stay(viewer, &mut asked).await }));
     }
     sleep(IDLE).await;
     let after = (private_kib(&hosts.first)?, private_kib(&hosts.second)?);

@@ -21,6 +21,23 @@ pub struct LaunchCommand {
     pub address: fn(&str) -> Option<SocketAddr>,
 }
 
+impl LaunchCommand {
+    /// Puts words before the command: it runs in another namespace.
+    pub(crate) fn put_before(&mut self, words: &[String]) {
+        let [program, rest @ ..] = words else { return };
+        let command = self.command.as_std();
+        let mut whole = Command::new(program);
+        whole.args(rest).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => whole.env(name, value),
+                None => whole.env_remove(name),
+            };
+        }
+        self.command = whole;
+    }
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {

@@ -123,7 +123,7 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
 
 #[tokio::test]
 async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds() {
-    let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\n[machines]\nliveness_timeout_s = 120\n";
+    let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\ntool_ms_max = 5000\n[machines]\nliveness_timeout_s = 120\n";
     let (server, api, id, machine) = start_usual_method(settings).await;
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();

@@ -123,7 +123,7 @@ pub(crate) fn command(program: &str) -> Command {
     Command::new(program)
 }
 
-fn run_checked(command: &mut Command) {
+pub(crate) fn run_checked(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

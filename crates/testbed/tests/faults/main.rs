@@ -10,8 +10,9 @@
 //!  viewer        a viewer that records the end of its socket
 //!  crashes       kills the server before and after each database write
 //!  clock         deadlines during clock jumps
+//!  hosts         faults of a host, its network and its databases in a cluster of three
 //!  scenarios     the tests of each documented scenario (T1 to T30)
-//!  namespace     runs a test in a mount namespace of an unprivileged user
+//!  namespace     runs a test in namespaces of an unprivileged user
 //!  qemu          the rows for QEMU machines
 //!  document      compares or writes the sections of docs/faults.md
 //! ```
@@ -25,6 +26,7 @@ mod crashes;
 mod document;
 mod expectations;
 mod global_faults;
+mod hosts;
 mod inject;
 mod matrix;
 mod namespace;

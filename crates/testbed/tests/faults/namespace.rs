@@ -16,8 +16,27 @@ fn unshare_command() -> Command {
     unshare
 }
 
+/// As [`unshare_command`], with a network of its own. Root keeps its users, since PostgreSQL and machines run as others.
+fn unshare_network_command() -> Command {
+    let mut unshare = command("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--mount", "--net", "--"]);
+    unshare
+}
+
 /// Returns true in the second run. In the first run this runs the test `name` (with its module path) in a namespace, and panics if it fails there.
 pub(crate) fn rerun_inside(name: &str) -> bool {
+    rerun(name, unshare_command)
+}
+
+/// As [`rerun_inside`], with a network of its own.
+pub(crate) fn rerun_in_network(name: &str) -> bool {
+    rerun(name, unshare_network_command)
+}
+
+fn rerun(name: &str, unshare_command: fn() -> Command) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }

@@ -31,6 +31,9 @@ mod oidc_faults;
 mod oidc_fixture;
 mod oidc_sign_in;
 mod oidc_traces;
+#[allow(dead_code, reason = "shared with the tests of the store on PostgreSQL, which use all of it")]
+#[path = "../../../store/tests/store_on_postgres/own_server.rs"]
+mod own_server;
 mod raw_http;
 mod s02_bodies;
 mod s03_connections;
@@ -49,6 +52,7 @@ mod s17_erasure;
 mod s17_key_rotation;
 mod s17_key_sources;
 mod s17_locked_pin;
+mod s17_move;
 mod s17_row_macs;
 mod s17_rows;
 mod s17_sessions;

@@ -21,7 +21,7 @@ use std::{
 use tokio::{process::Command, task::JoinHandle, time::timeout};
 
 /// Runs `anteroom`; returns its exit status and both outputs.
-async fn anteroom(server: &TestServer, arguments: &[&str]) -> (bool, String) {
+pub(crate) async fn anteroom(server: &TestServer, arguments: &[&str]) -> (bool, String) {
     let mut command = server.anteroom_command().unwrap();
     command.args(arguments);
     ended(command).await
@@ -48,7 +48,7 @@ async fn restore(server: &TestServer, from: &Path, succeeds: bool) -> String {
 }
 
 /// Replaces the host: machines end, and nothing is left of the state directory but the key file, if it is kept.
-async fn move_to_another_host(server: &mut TestServer, keeps_key: bool) -> Vec<u8> {
+pub(crate) async fn move_to_another_host(server: &mut TestServer, keeps_key: bool) -> Vec<u8> {
     server.stop_server().await.unwrap();
     server.leak_scan().kill_processes();
     let key = fs::read(server.state_dir().join("vault.key")).unwrap();
@@ -59,7 +59,7 @@ async fn move_to_another_host(server: &mut TestServer, keeps_key: bool) -> Vec<u
     key
 }
 
-fn put_key(server: &TestServer, key: &[u8]) {
+pub(crate) fn put_key(server: &TestServer, key: &[u8]) {
     fs::create_dir_all(server.state_dir()).unwrap();
     let path = server.state_dir().join("vault.key");
     fs::write(&path, key).unwrap();
@@ -95,7 +95,7 @@ async fn ids(server: &TestServer) -> Vec<CredentialId> {
     list.credentials.into_iter().map(|credential| credential.id).collect()
 }
 
-async fn begin_session(server: &TestServer) -> SessionId {
+pub(crate) async fn begin_session(server: &TestServer) -> SessionId {
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();

@@ -19,10 +19,11 @@ use std::{
 use tokio::{process::Command, time::timeout};
 
 /// Blocks that are marked `sh not-run`, by document, with the reason.
-const NOT_RUN: [(&str, usize, &str); 4] = [
+const NOT_RUN: [(&str, usize, &str); 5] = [
     ("README.md", 1, "`./up` installs packages, and `./test` runs this test"),
     ("docs/first_change.md", 2, "they install the test runner and compile the programs of this test"),
     ("docs/install.md", 1, "it builds a release and runs a container; `container` does the same"),
+    ("docs/postgresql.md", 2, "they stop the server; tests move the data of one and restore a dump"),
     ("docs/providers.md", 1, "it compiles, and needs a package that was fetched before"),
 ];
 /// Blocks that run elsewhere or line by line, by document.

@@ -1,8 +1,8 @@
 //! Databases of a cluster that fail for longer, with the default times, and the load of hundreds of sessions. All take minutes.
 
 use crate::{
-    Flags,
-    cluster::{self, etcd_cluster::EtcdCluster, start, start_session, wait_health},
+    Flags, URL,
+    cluster::{self, etcd_cluster::EtcdCluster, start_session, wait_health},
     postgres::own_server::OwnServer,
 };
 use anteroom_testbed::{
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How soon starts succeed after the database is back.
 const RESUME_MAX: Duration = Duration::from_secs(3);
-const CREDENTIAL: &[u8] = b"{\"token\": \"t\"}";
+const CREDENTIAL: &str = "{\"token\": \"t\"}";
 
 /// Two hosts with the default times, their databases, and a session with a machine on each.
 struct Hosts {
@@ -31,13 +31,15 @@ impl Hosts {
     async fn start() -> Self {
         let (postgres, keys, flags) = (OwnServer::start(&[]).await, tempfile::tempdir().unwrap(), Flags::new());
         let etcd = EtcdCluster::start(3).await;
-        let cluster = format!(
-            "[cluster.etcd]\nendpoints = {:?}\n[limits.rates]\nstart = {{ per_s = 5000, burst = 5000 }}\n",
-            etcd.endpoints()
-        );
+        let cluster = format!("[cluster.etcd]\nendpoints = {:?}\n[sessions]\nidle_s_max = 3600\n", etcd.endpoints());
         let (mut servers, mut sessions) = (Vec::new(), Vec::new());
         for name in ["first", "second"] {
-            let server = start(&postgres, &flags, keys.path(), name, &cluster).await;
+            // Longer than the longest outage.
+            let waits = Step::WaitForFile { path: flags.path("go"), ms_max: 1_800_000 };
+            let write = Step::write(ScriptedProvider::CREDENTIAL_PATH, CREDENTIAL);
+            let provider = flags.provider_with_steps([Step::OpenUrlWithBrowser { url: URL.to_owned() }, waits, write]);
+            let config = TestConfig::with_provider(provider);
+            let server = cluster::start_with(&postgres, config, keys.path(), name, &cluster).await;
             wait_health(&server.operator_client().unwrap(), "acknowledged by etcd").await;
             sessions.push(start_session(&server).await);
             servers.push(server);
@@ -68,7 +70,7 @@ impl Hosts {
 async fn require_credential(api: &ApiClient, session: &SessionId) {
     let view = api.wait_status(session, SessionStatus::Completed).await.unwrap();
     let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
-    assert_eq!(lease.files[0].content.expose(), CREDENTIAL);
+    assert_eq!(lease.files[0].content.expose(), CREDENTIAL.as_bytes());
 }
 
 /// Starts a session as soon as that succeeds.
@@ -143,7 +145,7 @@ async fn full_five_hundred_starts_over_three_hosts_are_none_lost_none_twice_and_
         [machines]\nmachines_max = 8\n[sessions]\nqueue_max = 5000\nqueue_by_caller_max = 5000\n\
         [limits.rates]\nstart = { per_s = 5000, burst = 5000 }\n";
     let (postgres, keys) = (OwnServer::start(&[]).await, tempfile::tempdir().unwrap());
-    let write = Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"t\"}");
+    let write = Step::write(ScriptedProvider::CREDENTIAL_PATH, CREDENTIAL);
     let provider = || ScriptedProvider::new("scripted", Script::new([write.clone()]));
     let mut servers = Vec::new();
     for name in ["first", "second", "third"] {

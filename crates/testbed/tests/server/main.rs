@@ -46,6 +46,7 @@ mod outdated;
 mod pages;
 mod past_incidents;
 mod postgres;
+mod postgres_servers;
 mod process_protection;
 mod prompts_and_methods;
 mod queue;

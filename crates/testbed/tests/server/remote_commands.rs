@@ -28,6 +28,9 @@ const NEED_THE_HOST: &[(&str, &str)] = &[
     // From afar a person cannot see what would be accepted: docs/keys.md.
     ("keys accept-rows", "only a look at that file can justify"),
     ("keys list --key-file keys", "key file of the server's host"),
+    // The server must be stopped.
+    ("db export data.tar.gz", "moves the database of the host"),
+    ("db import data.tar.gz", "moves the database of the host"),
     ("backup --with-key backup.tar.gz", "the key file, which does not leave the server's host"),
 ];
 

@@ -99,7 +99,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Holds the turn of a session whose machine has the credential already, whoever else has it.
+    /// Holds the turn of a session whose machine has the credential already, also if another session holds it.
     ///
     /// # Errors
     /// As [`Store::take_credential_turn`].

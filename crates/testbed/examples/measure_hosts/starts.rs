@@ -5,7 +5,7 @@ use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::api::SessionStatus;
 use std::{path::Path, time::Instant};
 
-/// How long each tool runs, milliseconds. The processors are not busy meanwhile, so that the hosts do not share what they have.
+/// How long each tool runs, milliseconds. The processors are idle in that time, so that the hosts do not share what they have.
 const TOOL_MS: u64 = 4_000;
 const MACHINES_MAX: usize = 3;
 /// Sessions for each machine.

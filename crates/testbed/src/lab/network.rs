@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The test must be root in a network namespace that nothing else uses. A link is cut at the bridge. One direction between two places is cut by a
-//! wrong hardware address: the packets are sent and nobody accepts them, which needs no packet filter.
+//! wrong hardware address: the packets are sent and no host accepts them, which needs no packet filter.
 
 use anyhow::{Context, ensure};
 use std::{

@@ -1,7 +1,9 @@
 //! The commands in the documents work: those of a chapter run in order in one shell, against a server with the demo, in a mount namespace
 //! where /etc and /usr/local/bin are copies and `sudo` runs what it is given. Blocks marked `sh one-by-one` end differently on each host;
-//! those marked `sh in-package` run in the test of the package (`qemu/package.rs`), those that set up services in [`services`].
+//! those marked `sh in-package` run in the test of the package (`qemu/package.rs`), `sh with-podman` in the one of the OCI image
+//! (`operations/packaging/full/podman.rs`), those that set up services in [`services`], and those for a new clone in [`from_clone`].
 
+mod from_clone;
 mod services;
 
 use super::{
@@ -18,21 +20,17 @@ use std::{
 };
 use tokio::{process::Command, time::timeout};
 
-/// Blocks that are marked `sh not-run`, by document, with the reason.
-const NOT_RUN: [(&str, usize, &str); 5] = [
-    ("README.md", 1, "`./up` installs packages, and `./test` runs this test"),
-    ("docs/first_change.md", 2, "they install the test runner and compile the programs of this test"),
-    ("docs/install.md", 1, "it builds a release and runs a container; `container` does the same"),
-    ("docs/postgresql.md", 2, "they stop the server; tests move the data of one and restore a dump"),
-    ("docs/providers.md", 1, "it compiles, and needs a package that was fetched before"),
-];
 /// Blocks that run elsewhere or line by line, by document.
-const MARKED: [(&str, Mark, usize); 5] = [
+const MARKED: [(&str, Mark, usize); 9] = [
+    ("README.md", Mark::FromClone, 1),
+    ("docs/cluster.md", Mark::OnHosts, 1),
+    ("docs/first_change.md", Mark::FromClone, 2),
     ("docs/install.md", Mark::InPackage, 3),
+    ("docs/install.md", Mark::WithPodman, 1),
     ("docs/kvm.md", Mark::OneByOne, 1),
     ("docs/kvm.md", Mark::WithoutKvm, 1),
-    ("docs/postgresql.md", Mark::WithDatabase, 1),
-    ("docs/cluster.md", Mark::OnHosts, 1),
+    ("docs/postgresql.md", Mark::WithDatabase, 3),
+    ("docs/providers.md", Mark::FromClone, 1),
 ];
 
 /// How a block of commands is run.
@@ -44,7 +42,8 @@ enum Mark {
     WithDatabase,
     OnHosts,
     WithoutKvm,
-    NotRun,
+    FromClone,
+    WithPodman,
 }
 
 impl Mark {
@@ -56,7 +55,8 @@ impl Mark {
             "sh with-database" => Some(Self::WithDatabase),
             "sh on-hosts" => Some(Self::OnHosts),
             "sh without-kvm" => Some(Self::WithoutKvm),
-            "sh not-run" => Some(Self::NotRun),
+            "sh from-clone" => Some(Self::FromClone),
+            "sh with-podman" => Some(Self::WithPodman),
             _ if info.split(' ').next() == Some("sh") => panic!("unknown mark: {info}"),
             _ => None,
         }
@@ -89,18 +89,22 @@ fn documents_with_commands() -> Vec<(String, Vec<(Mark, String)>)> {
 }
 
 #[test]
-fn documents_explain_which_commands_are_not_run() {
-    let documents = documents_with_commands();
-    let marked = |wanted: Mark| {
-        let count = move |(file, blocks): &(String, Vec<(Mark, String)>)| {
-            (file.clone(), blocks.iter().filter(|(mark, _)| *mark == wanted).count())
-        };
-        documents.iter().map(count).filter(|(_, count)| *count > 0).collect::<Vec<_>>()
-    };
-    assert_eq!(marked(Mark::NotRun), NOT_RUN.map(|(file, count, _)| (file.to_owned(), count)));
-    for (file, mark, count) in MARKED {
-        assert_eq!(marked(mark), [(file.to_owned(), count)]);
+fn documents_mark_where_each_block_of_commands_is_run() {
+    let mut found = Vec::new();
+    for (file, blocks) in documents_with_commands() {
+        for (_, mark, _) in MARKED {
+            let count = blocks.iter().filter(|(of_block, _)| *of_block == mark).count();
+            let row = (file.clone(), mark, count);
+            if count > 0 && !found.contains(&row) {
+                found.push(row);
+            }
+        }
     }
+    let expected = MARKED.map(|(file, mark, count)| (file.to_owned(), mark, count));
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    assert!(expected.iter().all(|row| found.contains(row)), "{found:?}");
+    let whole = fs::read_to_string(repository().join(".ci/run")).unwrap();
+    assert!(whole.ends_with("\nexec ./test\n"), "README.md has `./test`, which runs this test, and which is run so");
 }
 
 /// Answers the questions for PINs.

@@ -2,6 +2,7 @@
 
 mod container;
 mod databases;
+mod podman;
 
 use super::{command, is_root, output, project};
 use std::{fs, path::Path};

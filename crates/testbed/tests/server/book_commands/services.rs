@@ -15,14 +15,16 @@ use std::{
 };
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
-/// Starts the server of this host's /etc, after it has stopped one that runs.
+/// Starts, restarts or stops the server of this host's /etc.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 set -e
 cd /etc/anteroom
 if [ -e pid ]; then
   kill "$(cat pid)"
   while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.05; done
+  rm pid
 fi
+if [ "$1" = stop ]; then exit; fi
 : > ready
 setsid anteroom-testbed serve < launch.json > ready 2>> log &
 echo $! > pid
@@ -32,13 +34,11 @@ until grep -q address ready; do
 done
 "#;
 
-/// The only block of a document with this mark.
-fn block_of(file: &str, mark: Mark) -> String {
+/// The blocks of a document with this mark.
+fn blocks_of<const COUNT: usize>(file: &str, mark: Mark) -> [String; COUNT] {
     let (_, blocks) = documents_with_commands().into_iter().find(|(found, _)| found == file).unwrap();
-    let mut blocks = blocks.into_iter().filter(|(found, _)| *found == mark);
-    let (_, block) = blocks.next().unwrap();
-    assert!(blocks.next().is_none(), "{file} has one block");
-    block
+    let blocks = blocks.into_iter().filter(|(found, _)| *found == mark).map(|(_, block)| block);
+    blocks.collect::<Vec<_>>().try_into().unwrap_or_else(|blocks| panic!("{file}: {blocks:?}"))
 }
 
 /// A host: its /etc with the configuration of its server, and its directories.
@@ -130,7 +130,7 @@ async fn tests_of_kvm_say_what_is_missing_on_a_host_without_it() {
     if !super::may_mount(name) {
         return;
     }
-    let block = block_of("docs/kvm.md", Mark::WithoutKvm);
+    let [block] = blocks_of("docs/kvm.md", Mark::WithoutKvm);
     let mut shell = Command::new("unshare");
     shell.args([
         "--mount",

@@ -1,6 +1,6 @@
-//! The OCI image, made and run without a container engine: umoci makes it, skopeo reads it, runc runs it.
+//! The OCI image, made and run without a container engine: umoci makes it, skopeo reads it, runc runs it. Then podman does.
 
-use super::{command, is_root, output, project};
+use super::{command, is_root, output, podman, project};
 use anteroom_testbed::{ApiClient, QEMU_WAIT_TIMEOUT, Qemu, eventually, plain_process::built_program};
 use anteroom_wire::{Secret, api::SessionStatus};
 use serde_json::{Value, json};
@@ -105,23 +105,23 @@ impl Container {
     }
 }
 
-async fn export_image(to: &Path) {
+pub(super) async fn export_image(to: &Path) {
     let mut export = Command::new(built_program("anteroom").unwrap());
     export.arg("--cache-dir").arg(Qemu::test_cache_dir().unwrap()).args(["image", "export"]).arg(to);
     output(export).await;
 }
 
 /// So that no machine is booted if the QEMU of the image is the host's.
-async fn copy_templates(container: &Container) {
+pub(super) async fn copy_templates(cache: &Path) {
     let mut copy = command("cp", &["--recursive", "--sparse=always"]);
-    copy.arg(Qemu::test_cache_dir().unwrap().join("templates")).arg(container.path("cache"));
+    copy.arg(Qemu::test_cache_dir().unwrap().join("templates")).arg(cache);
     output(copy).await;
     let owner = format!("{USER}:{USER}");
-    output(command("chown", &["--recursive", &owner, container.path("cache").to_str().unwrap()])).await;
+    output(command("chown", &["--recursive", &owner, cache.to_str().unwrap()])).await;
 }
 
 #[tokio::test]
-async fn oci_image_serves_a_desktop_as_its_own_user() {
+async fn oci_image_serves_a_desktop_as_its_own_user_and_runs_with_podman_as_documented() {
     if !is_root() {
         return;
     }
@@ -144,7 +144,7 @@ async fn oci_image_serves_a_desktop_as_its_own_user() {
     let container = Container::unpack(&layout).await;
     export_image(&container.path("image/anteroom.tar")).await;
     output(container.run(Some(&["/usr/bin/anteroom", "image", "fetch", "/image/anteroom.tar"]))).await;
-    copy_templates(&container).await;
+    copy_templates(&container.path("cache")).await;
     let log = container.path("log");
     let kept = fs::File::create(&log).unwrap();
     let mut serve = container.run(Some(&["/usr/bin/tini", "--", "/usr/bin/anteroom", "serve", "--demo"]));
@@ -169,4 +169,6 @@ async fn oci_image_serves_a_desktop_as_its_own_user() {
     assert!(desktop.request_full_frame().await.unwrap().count_colours(2) > 1, "a picture");
     container.stop(server).await;
     output(container.runtime(&["list", "--quiet"])).await;
+    drop(container);
+    podman::runs_as_documented(&layout).await;
 }

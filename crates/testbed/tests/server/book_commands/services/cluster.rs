@@ -1,6 +1,6 @@
 //! docs/cluster.md: two hosts become a cluster.
 
-use super::{Host, block_of};
+use super::{Host, blocks_of};
 use crate::{
     book_commands::{Mark, repository},
     network_namespace::{OtherHost, is_inside, raise_loopback_inside, rerun_in},
@@ -53,7 +53,7 @@ async fn two_hosts_become_a_cluster_as_documented() {
         let unshare = if at == 0 { Command::new("unshare") } else { other.command(Path::new("unshare")) };
         hosts[at].run(unshare, work.path(), line, "").await
     };
-    let block = block_of("docs/cluster.md", Mark::OnHosts);
+    let [block] = blocks_of("docs/cluster.md", Mark::OnHosts);
     let (steps, last) = block.trim().rsplit_once('\n').unwrap();
     for line in steps.lines() {
         let (command, place) = line.split_once('#').unwrap();

@@ -1,6 +1,5 @@
 //! What this host does for the others of its cluster: it answers their requests, lets machines join, and reports its state.
 
-mod ending_stream;
 mod join;
 mod listener;
 mod start;

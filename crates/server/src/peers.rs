@@ -9,6 +9,7 @@
 //! is in the database. The owner checks the caller of each request; the host that passes it on reports where it came from.
 
 mod directory;
+mod ending_stream;
 mod frames;
 mod handshake;
 mod head;
@@ -20,6 +21,7 @@ mod status;
 mod unreachable;
 
 pub(crate) use directory::Directory;
+pub(crate) use ending_stream::{EndingStream, certificate_end_ms};
 pub(crate) use handshake::Handshake;
 pub(crate) use head::{FromHost, NOT_OWNER, take_client};
 pub use join_client::{JoinedCluster, join_cluster};
@@ -160,7 +162,7 @@ impl Peers {
     }
 
     /// Connects to the host; `alpn` is the protocol on the connection.
-    async fn connect(&self, host: &HostId, alpn: &[u8]) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect(&self, host: &HostId, alpn: &[u8]) -> io::Result<EndingStream<TlsStream<TcpStream>>> {
         let address = self.directory.get(host).and_then(|host| host.address);
         let (name, port) = address.ok_or_else(|| io::Error::other("the host has no address for other hosts"))?;
         let config = self.tls.read().connect_to(host, alpn).map_err(io::Error::other)?;
@@ -172,7 +174,9 @@ impl Peers {
             let unused = ServerName::try_from("host.invalid").map_err(io::Error::other)?;
             TlsConnector::from(config).connect(unused, stream).await
         };
-        tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connect).await?
+        let stream = tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connect).await??;
+        let ends_at_ms = certificate_end_ms(stream.get_ref().1).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(EndingStream::of_member(stream, host.clone(), ends_at_ms, self.directory.clone(), &self.tasks))
     }
 }
 

@@ -147,6 +147,9 @@ fn fence_after_s(app: &App) -> u64 {
 
 /// Says which host does not answer and what happens next: a browser's WebSocket is accepted and closed, so that its page can read it.
 async fn unreachable_response(app: &App, peers: &Peers, silent: &Unreachable, mut parts: Parts) -> Response {
+    if app.stop.is_cancelled() {
+        return ErrorResponse::from(Problem::ShuttingDown).into_response();
+    }
     let outlook = silent.outlook(peers, fence_after_s(app), now_unix_ms());
     let is_browsers_socket = parts.headers.contains_key(header::ORIGIN) && Handshake::of(&parts).is_some();
     if is_browsers_socket && let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, app).await {

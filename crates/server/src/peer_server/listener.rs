@@ -1,12 +1,12 @@
 //! The listener for the other hosts: only they are answered, and machines that join.
 
-use super::{ending_stream::EndingStream, join, own_status};
+use super::{join, own_status};
 use crate::{
     app::App,
-    peers::{FromHost, PING_PATH, Peers, take_client},
+    peers::{EndingStream, FromHost, PING_PATH, Peers, certificate_end_ms, take_client},
 };
-use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, certificate_validity, host_of};
-use anteroom_controller::{log::line_budget::SECURITY_TARGET, unix_time::now_unix_ms};
+use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, host_of};
+use anteroom_controller::log::line_budget::SECURITY_TARGET;
 use anteroom_wire::HostId;
 use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{Request, Response, StatusCode};
@@ -16,10 +16,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +39,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How long the kernel repeats unacknowledged data, milliseconds.
 const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
+/// Time for requests that are under way when this server stops, milliseconds.
+const STOP_MS_MAX: u64 = 1_000;
 /// Time until the kernel is asked for a connection again after it refused, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
 
@@ -121,16 +124,17 @@ impl PeerListener {
             let config = if is_joining { tls.accept_joining()? } else { tls.accept_hosts()? };
             Ok::<_, Refused>((start.into_stream(config).await?, is_joining))
         };
-        let accepted = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), accepted).await;
+        let accepted = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), accepted).await;
         let (stream, is_joining) = accepted.map_err(|_| Refused::Slow)??;
         if is_joining {
             // Counts as a handshake until it is answered.
             join::serve(&self.app, &self.peers, stream).await;
             return Ok(());
         }
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let host = certificates.first().and_then(host_of).ok_or(Refused::NoHost)?;
-        let (_, ends_at_ms) = certificates.first().and_then(certificate_validity).ok_or(Refused::NoHost)?;
+        let connection = stream.get_ref().1;
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        let host = certificate.and_then(host_of).ok_or(Refused::NoHost)?;
+        let ends_at_ms = certificate_end_ms(connection).ok_or(Refused::NoHost)?;
         if !self.peers.directory.contains(&host).await {
             return Err(Refused::NotMember(host));
         }
@@ -143,10 +147,10 @@ impl PeerListener {
     /// WebSocket is not this function's any more, but ends for the last two reasons all the same.
     async fn serve_host(self, stream: TlsStream<TcpStream>, host: HostId, ends_at_ms: u64) {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
-        let end = CancellationToken::new();
-        let stream = TokioIo::new(EndingStream::new(stream, &end));
-        self.tasks.spawn(end_when_not_a_member(Arc::clone(&self.peers), host.clone(), ends_at_ms, end));
+        let directory = self.peers.directory.clone();
+        let stream = TokioIo::new(EndingStream::of_member(stream, host.clone(), ends_at_ms, directory, &self.tasks));
         let stop = self.stop.clone();
+        let limit = Duration::from_millis(STOP_MS_MAX);
         let service = service_fn(move |request| self.clone().answer(request, host.clone()));
         if is_http2 {
             let served = http2::Builder::new(TokioExecutor::new())
@@ -155,11 +159,19 @@ impl PeerListener {
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .serve_connection(stream, service);
-            let _ = stop.run_until_cancelled(served).await;
+            let mut served = pin!(served);
+            if stop.run_until_cancelled(served.as_mut()).await.is_none() {
+                served.as_mut().graceful_shutdown();
+                let _ = timeout(limit, served).await;
+            }
         } else {
             let served =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).with_upgrades();
-            let _ = stop.run_until_cancelled(served).await;
+            let mut served = pin!(served);
+            if stop.run_until_cancelled(served.as_mut()).await.is_none() {
+                served.as_mut().graceful_shutdown();
+                let _ = timeout(limit, served).await;
+            }
         }
     }
 
@@ -182,15 +194,4 @@ fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
-}
-
-/// Ends the connection when the host is removed or its certificate has ended.
-async fn end_when_not_a_member(peers: Arc<Peers>, host: HostId, ends_at_ms: u64, end: CancellationToken) {
-    let left = Duration::from_millis(ends_at_ms.saturating_sub(now_unix_ms()));
-    tokio::select! {
-        () = peers.directory.wait_removed(&host) => {}
-        () = tokio::time::sleep(left) => {}
-        () = end.cancelled() => return,
-    }
-    end.cancel();
 }

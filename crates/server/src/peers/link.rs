@@ -37,6 +37,8 @@ pub(crate) const PING_PATH: &str = "/peer/ping";
 const PING_EVERY_MS: u64 = 500;
 /// Time until a connection that was refused is tried again, milliseconds.
 const RETRY_MS: u64 = 200;
+/// Time for requests that are under way when this server stops, milliseconds.
+const STOP_MS_MAX: u64 = 1_000;
 /// A link that is not used is kept for so long, milliseconds.
 const UNUSED_MS_MAX: u64 = 30_000;
 /// What a stream and the connection may send before it is read, bytes.
@@ -115,7 +117,13 @@ impl Link {
             .await
             .map_err(io::Error::other)?;
         let stop = peers.stop.clone();
-        peers.tasks.spawn(async move { stop.run_until_cancelled(connection).await });
+        // It ends by itself once nothing sends on it.
+        peers.tasks.spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                () = async { stop.cancelled().await; sleep(Duration::from_millis(STOP_MS_MAX)).await } => {}
+            }
+        });
         *present = Some(sender.clone());
         Ok(sender)
     }
@@ -123,7 +131,7 @@ impl Link {
     /// Sends a request that `make` makes. It is sent again only if the host cannot have received it, or if it is `safe`.
     ///
     /// # Errors
-    /// The host is silent, or the connection broke.
+    /// The host is silent, the connection broke, or this server stops.
     pub(super) async fn send(
         &self,
         peers: &Peers,
@@ -142,7 +150,7 @@ impl Link {
                     Ok(response) => return Ok(response),
                     Err((is_unsent, error)) => {
                         tracing::debug!(outcome = "peer_request_failed", host = %self.host, error, "request to another host failed");
-                        if !is_unsent && !is_safe {
+                        if (!is_unsent && !is_safe) || peers.stop.is_cancelled() {
                             return Err(Unreachable { host: self.host.clone(), since_ms: now_unix_ms() });
                         }
                     }
@@ -170,7 +178,9 @@ pub(super) async fn watch(peers: Arc<Peers>, link: Arc<Link>) {
     while !peers.stop.is_cancelled() {
         let is_silent = link.silent_since_ms.borrow().is_some();
         let from = if is_silent { Instant::now() } else { answered };
-        let pause = match timeout_at(from + Duration::from_millis(SILENT_MS_MAX), link.ping(&peers)).await {
+        let asked = timeout_at(from + Duration::from_millis(SILENT_MS_MAX), link.ping(&peers));
+        let Some(asked) = peers.stop.run_until_cancelled(asked).await else { break };
+        let pause = match asked {
             Ok(Ok(())) => {
                 (answered, answered_ms) = (Instant::now(), now_unix_ms());
                 if link.silent_since_ms.send_replace(None).is_some() {
@@ -194,6 +204,8 @@ pub(super) async fn watch(peers: Arc<Peers>, link: Arc<Link>) {
         }
         peers.stop.run_until_cancelled(sleep(Duration::from_millis(pause))).await;
     }
+    // The connection ends after the requests that are under way.
+    *link.sender.lock().await = None;
 }
 
 impl Peers {

@@ -5,15 +5,19 @@ use anteroom_wire::HostId;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http::{Response, Version};
+use http::{Response, Version, header};
 use hyper::body::Incoming;
 use std::{io, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+/// The type of a body that ends only with its server.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 impl Peers {
     /// Passes a request on.
     ///
     /// # Errors
-    /// The host does not answer.
+    /// The host does not answer, or this server stops.
     pub(super) async fn pass_on(
         self: &Arc<Self>,
         host: &HostId,
@@ -23,7 +27,11 @@ impl Peers {
         let link = self.link(host);
         let make = || head.request(Version::HTTP_2, Body::from(body.clone()));
         let response = link.send(self, head.method.is_safe(), make).await?;
-        Ok(response.map(|body| Body::from_stream(until_silent(body, link))))
+        let content = response.headers().get(header::CONTENT_TYPE);
+        let is_stream = content.is_some_and(|kind| kind.as_bytes().starts_with(EVENT_STREAM));
+        let stop = if is_stream { self.stop.clone() } else { CancellationToken::new() };
+        let body = response.map(|body| Body::from_stream(until_silent(body, link).take_until(stop.cancelled_owned())));
+        Ok(body)
     }
 }
 

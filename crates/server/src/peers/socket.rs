@@ -7,6 +7,7 @@ use super::{
     link::LinkGuard,
 };
 use anteroom_cluster::peer::ALPN_HTTP1;
+use anteroom_controller::unix_time::now_unix_ms;
 use anteroom_wire::{HostId, Problem};
 use axum::body::Body;
 use http::{Response, StatusCode, Version};
@@ -42,7 +43,7 @@ impl Peers {
     /// Passes on the handshake of a WebSocket. If it is accepted, both sides are copied until one closes.
     ///
     /// # Errors
-    /// The host does not answer.
+    /// The host does not answer, or this server stops.
     pub(super) async fn pass_on_socket(
         self: &Arc<Self>,
         host: &HostId,
@@ -54,6 +55,7 @@ impl Peers {
         let answered = tokio::select! {
             answered = self.shake_hands(host, head) => answered,
             silent = link.wait_silent() => return Err(silent),
+            () = self.stop.cancelled() => return Err(Unreachable { host: host.clone(), since_ms: now_unix_ms() }),
         };
         let mut response = answered;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -111,7 +113,7 @@ async fn copy(peers: &Peers, link: &LinkGuard, client: Io, owner: Io, reason: Re
     let (mut up_frames, mut frames) = (Frames::default(), Frames::default());
     let removed = async {
         peers.directory.wait_removed(&link.host).await;
-        Unreachable { host: link.host.clone(), since_ms: anteroom_controller::unix_time::now_unix_ms() }
+        Unreachable { host: link.host.clone(), since_ms: now_unix_ms() }
     };
     let end = tokio::select! {
         () = copy_up(&mut from_client, &mut to_owner, &mut up_frames) => End::Viewer,

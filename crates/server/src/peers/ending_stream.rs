@@ -1,16 +1,31 @@
 //! A connection that ends when it is said, also after it was upgraded: then no task of this listener has it any more.
 
+use super::Directory;
+use anteroom_cluster::peer::certificate_validity;
+use anteroom_controller::unix_time::now_unix_ms;
+use anteroom_wire::HostId;
 use std::{
     future::Future,
     io,
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_rustls::rustls::CommonState;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
+
+/// When the other side's certificate ends, milliseconds since 1970; `None`: it has shown none.
+pub(crate) fn certificate_end_ms(connection: &CommonState) -> Option<u64> {
+    let certificate = connection.peer_certificates()?.first()?;
+    certificate_validity(certificate).map(|(_, ends_at_ms)| ends_at_ms)
+}
 
 /// The stream. Reading and writing wait for the end each on their own, since two tasks may do them.
-pub(super) struct EndingStream<S> {
+pub(crate) struct EndingStream<S> {
     stream: S,
     read_end: Pin<Box<WaitForCancellationFutureOwned>>,
     write_end: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -19,8 +34,30 @@ pub(super) struct EndingStream<S> {
 }
 
 impl<S> EndingStream<S> {
+    /// A connection with a host, which breaks off when the host is removed or its certificate ends.
+    pub(crate) fn of_member(
+        stream: S,
+        host: HostId,
+        certificate_ends_at_ms: u64,
+        directory: Directory,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let end = CancellationToken::new();
+        let stream = Self::new(stream, &end);
+        tasks.spawn(async move {
+            let left = Duration::from_millis(certificate_ends_at_ms.saturating_sub(now_unix_ms()));
+            tokio::select! {
+                () = directory.wait_removed(&host) => {}
+                () = tokio::time::sleep(left) => {}
+                () = end.cancelled() => return,
+            }
+            end.cancel();
+        });
+        stream
+    }
+
     /// A stream that breaks off when `end` is cancelled; `end` is cancelled when the stream is dropped.
-    pub(super) fn new(stream: S, end: &CancellationToken) -> Self {
+    fn new(stream: S, end: &CancellationToken) -> Self {
         let wait = || Box::pin(end.clone().cancelled_owned());
         Self { stream, read_end: wait(), write_end: wait(), _dropped: end.clone().drop_guard() }
     }

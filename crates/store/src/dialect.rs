@@ -110,4 +110,7 @@ pub(crate) enum WriteScope<'a> {
     Session(&'a SessionId),
     /// One row in one statement, or the rows of sessions whose locks it takes ([`Dialect::try_lock_waiting_session`]).
     Shared,
+    /// The heartbeat in the row of this host, in one statement. In PostgreSQL it waits only for a write of the same row: not for the other writes of
+    /// this host, and not for a fence of many sessions.
+    Heartbeat,
 }

@@ -139,7 +139,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn record_heartbeat(&self, holder: &Holder, report: &str) -> Result<bool, StoreError> {
         const OPERATION: &str = "record the heartbeat of a host";
-        let mut transaction = self.begin_write_in(WriteScope::Shared, WriteKind::Heartbeat, OPERATION).await?;
+        let mut transaction = self.begin_write_in(WriteScope::Heartbeat, WriteKind::Heartbeat, OPERATION).await?;
         let text = format!(
             "UPDATE hosts SET heartbeat_at_ms = {}, heartbeats = heartbeats + 1, report = $3 \
              WHERE id = $1 AND incarnation = $2 AND fenced < incarnation AND left_at_ms IS NULL",

@@ -47,6 +47,8 @@ const VERSION_MIN: i64 = 150_000;
 #[derive(Debug)]
 pub(crate) struct Postgres {
     writer: Pool,
+    /// For heartbeats; `None`: this is no host of a cluster.
+    heartbeats: Option<Pool>,
     lock_ms_max: u64,
     housekeeping: Connector,
     is_vacuuming: Arc<AtomicBool>,
@@ -77,24 +79,32 @@ impl Postgres {
             (false, _) => Use::Write,
         });
         let first = writing.connect().await.map_err(failed)?;
+        let heartbeats = match settings.is_host_of_cluster {
+            true => Some(Pool::new(writing.clone(), 1, wait_max, writing.connect().await.map_err(failed)?)),
+            false => None,
+        };
         let writer = Pool::new(writing, 1, wait_max, first);
         let reading = connector(Use::Read);
         let first = reading.connect().await.map_err(failed)?;
         let reader = Pool::new(reading, settings.readers_max.max(1), wait_max, first);
         let lock_ms_max = settings.busy_ms_max.max(1);
-        let postgres = Self { writer, lock_ms_max, housekeeping, is_vacuuming: Arc::default() };
+        let postgres = Self { writer, heartbeats, lock_ms_max, housekeeping, is_vacuuming: Arc::default() };
         Ok((postgres, Readers::Postgres(reader), version))
     }
 
     /// Begins a write transaction, as soon as no other is open that could change the same rows.
     pub(crate) async fn begin(&self, scope: WriteScope<'_>) -> Result<Connection, Error> {
         let begin = begin_text(scope, self.lock_ms_max);
-        let mut lease = self.writer.acquire().await?;
+        let writer = match scope {
+            WriteScope::Heartbeat => self.heartbeats.as_ref().unwrap_or(&self.writer),
+            WriteScope::Database | WriteScope::Session(_) | WriteScope::Shared => &self.writer,
+        };
+        let mut lease = writer.acquire().await?;
         match lease.begin(&begin).await {
             // The connection had ended; nothing was done on it.
             Err(_) if lease.is_broken() => {
                 drop(lease);
-                lease = self.writer.acquire().await?;
+                lease = writer.acquire().await?;
                 lease.begin(&begin).await?;
             }
             other => other?,
@@ -114,6 +124,9 @@ impl Postgres {
 
     pub(crate) async fn close(&self) {
         self.writer.close().await;
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.close().await;
+        }
     }
 
     /// Frees the space of erased rows, so that new rows overwrite it; on a task of its own, once at a time.
@@ -139,6 +152,7 @@ fn begin_text(scope: WriteScope<'_>, lock_ms_max: u64) -> String {
         WriteScope::Database => {
             format!("BEGIN; SET LOCAL lock_timeout = {lock_ms_max}; SELECT pg_advisory_xact_lock({write})")
         }
+        WriteScope::Heartbeat => format!("BEGIN; SET LOCAL lock_timeout = {lock_ms_max}"),
         WriteScope::Shared => {
             format!("BEGIN; SET LOCAL lock_timeout = {lock_ms_max}; SELECT pg_advisory_xact_lock_shared({write})")
         }

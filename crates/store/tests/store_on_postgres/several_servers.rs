@@ -130,6 +130,36 @@ async fn writes_within_different_sessions_do_not_wait_for_each_other_and_those_w
 }
 
 #[tokio::test]
+async fn a_heartbeat_waits_for_no_other_write() {
+    let fixture = StoreFixture::new().await;
+    let session = fixture.session().await.id;
+    let of_cluster = StoreSettings { is_server: true, is_host_of_cluster: true, ..settings() };
+    let host = Store::open(&fixture.address, of_cluster).await.unwrap();
+    host.use_row_macs(fixture.ring.clone());
+    let holder = host.join_host(&new_host("a")).await.unwrap().holder;
+    host.hold_as(Some(holder.clone()));
+    let (mut sql, mut watch) = (fixture.sql().await, fixture.sql().await);
+    sqlx::raw_sql("BEGIN").execute(&mut sql).await.unwrap();
+    let row = sqlx::query("SELECT id FROM sessions WHERE id = $1 FOR UPDATE").bind(session.as_str());
+    row.fetch_one(&mut sql).await.unwrap();
+    let touch = {
+        let (host, session) = (host.clone(), session.clone());
+        tokio::spawn(async move { host.record_session_use(&session, NOW + 1, None).await })
+    };
+    wait_locked(&mut watch, 1).await;
+    // This one wants the whole database.
+    let other = open(&fixture).await;
+    let join = tokio::spawn(async move { other.join_host(&new_host("b")).await });
+    wait_locked(&mut watch, 2).await;
+    assert!(host.record_heartbeat(&holder, "{}").await.unwrap());
+    assert!(!touch.is_finished());
+    sqlx::raw_sql("COMMIT").execute(&mut sql).await.unwrap();
+    assert!(touch.await.unwrap().unwrap());
+    join.await.unwrap().unwrap();
+    host.close().await;
+}
+
+#[tokio::test]
 async fn hosts_that_pull_at_once_get_every_waiting_session_once() {
     const SESSIONS: usize = 60;
     let fixture = StoreFixture::new().await;

@@ -17,13 +17,14 @@ serve() {
   local directory=$1 initdb postgres
   initdb=$(find_program initdb)
   postgres=$(find_program postgres)
-  local run=()
+  # It ends with what has started it, also if that is killed.
+  local run=(setpriv --pdeathsig KILL)
   if [ "$(id -u)" = 0 ]; then
     if chown nobody "$directory" 2>/dev/null; then
-      run=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+      run+=(--reuid=nobody --regid=nogroup --clear-groups)
     else
       # Root of a user namespace that has no other user.
-      run=(unshare --user --map-user=65534 --map-group=65534 --)
+      run=(unshare --user --map-user=65534 --map-group=65534 -- "${run[@]}")
     fi
   fi
   if [ ! -e "$directory/data/PG_VERSION" ]; then

@@ -122,9 +122,12 @@ impl<M: MachineBackend + Clone> Lab<M> {
     }
 }
 
-/// Lets a host join through the first.
-async fn join<M: MachineBackend>(first: &ApiClient, host: &mut LabHost<M>) -> anyhow::Result<()> {
-    let made: HostInvitation = first.post("/api/hosts/invitations", json!({})).await?.parse()?;
+/// Lets a host join through another one, which issues its certificate.
+///
+/// # Errors
+/// It is refused, or its server does not start again.
+pub async fn join<M: MachineBackend>(inviting: &ApiClient, host: &mut LabHost<M>) -> anyhow::Result<()> {
+    let made: HostInvitation = inviting.post("/api/hosts/invitations", json!({})).await?.parse()?;
     let (id, dir) = (host.id()?, host.server.state_dir());
     host.server.stop_server().await?;
     anteroom_server::join_cluster(made.invitation.expose(), &id, &dir).await?;

@@ -165,6 +165,11 @@ impl<M: MachineBackend> TestServer<M> {
         Ok(())
     }
 
+    /// How its machines run from its next start on.
+    pub fn machines_mut(&mut self) -> &mut M {
+        &mut self.config.machines
+    }
+
     /// Sends SIGTERM to the server and waits for its exit. Machines keep running.
     ///
     /// # Errors

@@ -42,7 +42,8 @@ impl EtcdCluster {
             let name = format!("m{number}");
             let log = File::create(directory.path().join(format!("{name}.log"))).unwrap();
             let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
-            let mut words = prefix.iter().map(String::as_str).chain(["etcd"]);
+            // It ends with the test, also if that is killed.
+            let mut words = prefix.iter().map(String::as_str).chain(["setpriv", "--pdeathsig", "KILL", "etcd"]);
             let mut command = Command::new(words.next().unwrap());
             command.args(words).args(["--name", &name, "--data-dir"]).arg(directory.path().join(&name));
             command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);

@@ -138,6 +138,7 @@ async fn a_heartbeat_waits_for_no_other_write() {
     host.use_row_macs(fixture.ring.clone());
     let holder = host.join_host(&new_host("a")).await.unwrap().holder;
     host.hold_as(Some(holder.clone()));
+    let other = open(&fixture).await;
     let (mut sql, mut watch) = (fixture.sql().await, fixture.sql().await);
     sqlx::raw_sql("BEGIN").execute(&mut sql).await.unwrap();
     let row = sqlx::query("SELECT id FROM sessions WHERE id = $1 FOR UPDATE").bind(session.as_str());
@@ -148,7 +149,6 @@ async fn a_heartbeat_waits_for_no_other_write() {
     };
     wait_locked(&mut watch, 1).await;
     // This one wants the whole database.
-    let other = open(&fixture).await;
     let join = tokio::spawn(async move { other.join_host(&new_host("b")).await });
     wait_locked(&mut watch, 2).await;
     assert!(host.record_heartbeat(&holder, "{}").await.unwrap());

@@ -53,7 +53,9 @@ impl ServerProcess {
     ///
     /// # Errors
     /// It ends, or does not accept requests within `limit`; the text contains the end of its log.
-    pub(crate) async fn start(launch: LaunchCommand, dir: &ServerDir, limit: Duration) -> anyhow::Result<Self> {
+    pub(crate) async fn start(mut launch: LaunchCommand, dir: &ServerDir, limit: Duration) -> anyhow::Result<Self> {
+        // It ends with the test, also if that is killed.
+        launch.put_before(&["setpriv", "--pdeathsig", "KILL"].map(str::to_owned));
         let LaunchCommand { mut command, input, address } = launch;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(dir.open_log()?).kill_on_drop(true);
         let mut child = command.spawn()?;

@@ -14,6 +14,7 @@ mod fixture;
 mod power_off;
 mod restarts;
 mod rows;
+mod rows_of_certificates;
 mod rows_of_databases;
 mod small_disk;
 mod table;

@@ -30,7 +30,7 @@ async fn wait_joined_again(fixture: &LabFixture) {
 }
 
 /// Waits until no machine of the first host has a process, which must be so soon after its deadline.
-async fn wait_keepers(fixture: &LabFixture, since: Instant) {
+pub(super) async fn wait_keepers(fixture: &LabFixture, since: Instant) {
     let ended = async || Ok(fixture.lab.alive_on(0).is_empty().then(|| since.elapsed()));
     let after = eventually("the machines of the host end", WAIT_MAX, ended).await.unwrap();
     assert!(after <= RENEW + LATE_MAX, "they ended after {after:?}");

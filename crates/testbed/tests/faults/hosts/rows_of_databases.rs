@@ -84,7 +84,11 @@ fn full_operator_fences() {
         let viewer = fixture.of(Phase::Open).viewer.as_mut().unwrap();
         assert!(viewer.wait_end(super::fixture::SAID_MAX).await.is_some(), "it was not said");
         lasts(PAST_FENCE).await;
-        let fenced = fixture.api(1).post(&format!("/api/hosts/{}/fence", fixture.ids[0]), json!({})).await.unwrap();
+        let fenced = fixture
+            .api(1)
+            .post(&format!("/api/hosts/{}/fence", fixture.ids[0]), json!({ "i_saw_it_dead": true }))
+            .await
+            .unwrap();
         assert!(fenced.status < 300, "{fenced:?}");
         fixture.wait_lost().await;
         etcd(fixture).signal_all(Signal::CONT);

@@ -121,16 +121,40 @@ pub(crate) const TWO_OF_THREE: Row = lost(
     CONTACT_LOST,
     "health of the third: `2 of 3 hosts are silent, so none is fenced`",
 );
+pub(crate) const CERTIFICATE_EXPIRED: Row = Row {
+    viewer: UNREACHABLE,
+    third: UNREACHABLE,
+    ..unchanged("certificate of the host expired, then renewed", "list of hosts: `silent`")
+};
+pub(crate) const REMOVED: Row = lost(
+    "link cut past the fence and the host removed, then its link connected again",
+    CONTACT_LOST,
+    "health: `was fenced or removed from the cluster`; log of others: `peer_refused`",
+);
 
-/// The rows of the document: those whose tests have passed.
-const ROWS: [&Row; 9] = [
+/// The rows of the document.
+const ROWS: [&Row; 23] = [
+    &SERVER_KILLED,
+    &KEEPERS_KILLED,
     &SERVER_PAUSED,
+    &SERVER_STOPPED,
+    &HOST_FROZEN,
+    &LINK_CUT,
+    &SENDS_NOTHING,
+    &GETS_NOTHING,
+    &NO_PEER,
+    &TWO_OF_THREE,
+    &CERTIFICATE_EXPIRED,
+    &REMOVED,
     &NO_ETCD_HERE,
     &NO_POSTGRES_HERE,
     &LEADER_KILLED,
     &LEADER_FROZEN,
     &ETCD_GONE,
+    &OPERATOR_FENCES,
+    &BOTH_GONE,
     &POSTGRES_RESTARTED,
+    &CLOCK_AHEAD,
     &CLOCK_BEHIND,
     &DISK_FULL,
 ];

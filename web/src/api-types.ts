@@ -3190,6 +3190,8 @@ export interface components {
         MachineView: {
             /** @description Its id. */
             id: components["schemas"]["MachineId"];
+            /** @description Whether it was started before a session asked for one, and waits for one (`machines.warm_target`). */
+            is_warm?: boolean;
             /**
              * Format: int64
              * @description The memory that its process uses, MiB.
@@ -4267,6 +4269,10 @@ export interface components {
              * @description The most machines that this session may use; 1 on an external machine.
              */
             generations_max: number;
+            /** @description The host of the cluster that holds it, or held it last; absent: it waits for one, or there is no cluster. */
+            host?: string | null;
+            /** @description In a list: the host did not answer within half a second, so that only what the database has is shown. */
+            host_is_silent?: boolean;
             /** @description Its id. */
             id: components["schemas"]["SessionId"];
             /**
@@ -4440,6 +4446,10 @@ export interface components {
         StartRequest: {
             /** @description Two requests of one caller with the same key start only one session. 1 to 255 characters. */
             idempotency_key?: string | null;
+            /** @description Labels that the host must have on which the session runs, name → value; `zone` is its zone. Only in a cluster. */
+            labels?: {
+                [key: string]: string;
+            };
             /** @description The name of an external machine from the configuration; absent: a cloned machine. */
             machine?: string | null;
             /** @description One of the provider's methods; absent: the preferred one. */

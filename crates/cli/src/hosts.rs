@@ -2,6 +2,7 @@
 
 use super::{
     client::ApiClient,
+    confirm,
     output::{self, one_line},
     print_line,
     progress::Wait,
@@ -66,6 +67,9 @@ pub(super) enum HostCommand {
     Remove {
         /// The name of the host.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Take the sessions of a dead host away at once, without waiting until other hosts find out.
     Fence {
@@ -88,8 +92,9 @@ pub(super) async fn run(config: &Config, client: &ApiClient, command: HostComman
             client.call::<(), ()>(Method::POST, &format!("/api/hosts/{}/undrain", host.id), None).await?;
             print_line(format_args!("{name} takes sessions again."));
         }
-        HostCommand::Remove { name } => {
+        HostCommand::Remove { name, yes } => {
             let host = find(client, &name).await?;
+            confirm::require(&format!("Remove {name} from the cluster for good?"), yes).await?;
             client.call::<(), ()>(Method::DELETE, &format!("/api/hosts/{}", host.id), None).await?;
             print_line(format_args!("{name} is removed."));
         }

@@ -35,6 +35,9 @@ pub(super) struct LoginArguments {
     /// the tool asks when it needs the value.
     #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+    /// A label that the host must have on which the session runs, such as `zone=north`; repeatable. Only in a cluster.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    labels: Vec<(String, String)>,
     /// File with the API key to enter when the tool prompts for one; `-` reads standard input.
     #[arg(long, value_name = "FILE|-")]
     api_key_file: Option<PathBuf>,
@@ -49,7 +52,8 @@ pub(super) struct LoginArguments {
 }
 
 pub(super) async fn run(client: &ApiClient, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
-    let LoginArguments { provider, method, out, overwrite, settings, api_key_file, show, machine, json } = arguments;
+    let LoginArguments { provider, method, out, overwrite, settings, labels, api_key_file, show, machine, json } =
+        arguments;
     if json {
         keep_for_data();
     }
@@ -59,8 +63,8 @@ pub(super) async fn run(client: &ApiClient, arguments: LoginArguments) -> anyhow
         output.check_overwrite()?;
         ensure_leasable(client, &provider).await?;
     }
-    let settings = settings.into_iter().collect();
-    let request = StartRequest { machine, method, settings, ..StartRequest::new(&provider) };
+    let (settings, labels) = (settings.into_iter().collect(), labels.into_iter().collect());
+    let request = StartRequest { machine, method, settings, labels, ..StartRequest::new(&provider) };
     let credential = match sign_in_with_key(client, &request, show, key).await? {
         Run::Finished(credential) => credential,
         Run::Stopped(code) => return Ok(ExitCode::from(code)),

@@ -16,6 +16,7 @@ pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<Ex
     log::start_server(&config)?;
     state_file_system::warn_unless_local(&config.state_dir);
     anteroom_server::protect_process();
+    anteroom_server::require_database(&config).await?;
     anteroom_server::report_start("preparing the machines; the first start takes minutes");
     let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;

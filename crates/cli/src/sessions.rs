@@ -126,11 +126,7 @@ async fn list(client: &ApiClient, query: &str, limit: usize, json: bool) -> anyh
         print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = session_table();
-    for view in &list.sessions {
-        table.add_row(row(view));
-    }
-    print_line(table);
+    print_line(session_table(&list.sessions));
     if let Some(total) = list.total.filter(|total| *total > list.sessions.len() as u64) {
         print_error_line(format_args!("{} of {total} sessions; --limit lists more", list.sessions.len()));
     }
@@ -144,9 +140,7 @@ async fn show(client: &ApiClient, id: &SessionId, json: bool) -> anyhow::Result<
         print_line(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut session = session_table();
-    session.add_row(row(&view));
-    print_line(format_args!("{session}\n"));
+    print_line(format_args!("{}\n", session_table(std::slice::from_ref(&view))));
     let mut entries = Table::of_values();
     for entry in timeline.entries {
         // What happened when after the start: the start itself is in the line above.
@@ -191,8 +185,25 @@ async fn cancel(client: &ApiClient, sessions: Vec<SessionId>, json: bool) -> any
     Ok(exit_code)
 }
 
-fn session_table() -> Table {
-    Table::new(["session", "tool", "status", "started", "reason"])
+/// In a cluster with a column of hosts.
+fn session_table(sessions: &[SessionView]) -> Table {
+    let in_cluster = sessions.iter().any(|view| view.host.is_some());
+    let mut table = if in_cluster {
+        Table::new(["session", "tool", "status", "started", "host", "reason"])
+    } else {
+        Table::new(["session", "tool", "status", "started", "reason"])
+    };
+    for view in sessions {
+        let [id, tool, status, started, reason] = row(view);
+        if in_cluster {
+            let silent = if view.host_is_silent { " (silent)" } else { "" };
+            let host = format!("{}{silent}", view.host.as_deref().unwrap_or_default());
+            table.add_row([id, tool, status, started, host, reason]);
+        } else {
+            table.add_row([id, tool, status, started, reason]);
+        }
+    }
+    table
 }
 
 pub(super) fn status(view: &SessionView) -> String {

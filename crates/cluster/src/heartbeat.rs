@@ -69,6 +69,24 @@ pub struct Heartbeat {
     pub direct_url: Option<String>,
 }
 
+/// The room of a host between two of its heartbeats, as it answered another host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The process that answered.
+    pub process: u64,
+    /// The number of its newest heartbeat at that moment.
+    pub heartbeat: u64,
+    /// What it said.
+    pub capacity: Capacity,
+}
+
+impl Room {
+    /// Whether it is newer than what this heartbeat says.
+    pub fn is_newer_than(&self, heartbeat: &Heartbeat) -> bool {
+        self.process == heartbeat.process && self.heartbeat >= heartbeat.number
+    }
+}
+
 /// What changes in a register with each heartbeat: a revision of etcd, or a number of the database. It is only compared for equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(pub u64);

@@ -29,7 +29,7 @@ mod times;
 
 pub use boottime::boottime_ms;
 pub use fencing::{DatabaseLook, FenceOutcome, FenceStep, Fencing, Liveness};
-pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed};
+pub use heartbeat::{Capacity, Heartbeat, HostLabels, Mark, Observed, Room};
 pub use heartbeats::{
     DatabaseRegister, ETCD_ANSWER_MS_MAX, EtcdRegister, EtcdSettings, Register, RegisterError, Written,
 };

@@ -34,8 +34,8 @@ pub(super) enum Mutation {
     BelievesExpiry,
     /// The host's clock stops while it is suspended.
     ClockStopsInSuspend,
-    /// A session is claimed once its host is suspected.
-    ClaimsBeforeTheFence,
+    /// A session is taken once its host is suspected.
+    TakesBeforeTheFence,
     /// A fence relies on the reading that led to the suspicion.
     NoSecondRead,
     /// A fence looks only at the age of the last heartbeat in the database, not at their number.

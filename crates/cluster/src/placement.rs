@@ -2,9 +2,9 @@
 //!
 //! A host that is suitable and has room is drawn at random, four times, and the emptiest of the four is asked. To ask the emptiest of all
 //! would send every session of a second to the same host, since what hosts know about each other is up to a heartbeat old. The host that
-//! is asked claims the session for itself or says why not; nothing is reserved for it before, so nothing can be promised twice.
+//! is asked takes the session or says why not, and what room it has then; nothing is reserved for it before, so nothing can be promised twice.
 
-use crate::{Capacity, ClusterTimes, Heartbeat, HostLabels, SplitMix64};
+use crate::{Capacity, ClusterTimes, Heartbeat, HostLabels, Room, SplitMix64};
 use anteroom_wire::HostId;
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
@@ -31,17 +31,20 @@ pub struct HostRequest {
 pub struct KnownHost<'a> {
     /// Its newest heartbeat.
     pub heartbeat: &'a Heartbeat,
+    /// The room in its last answer to the asking host.
+    pub room: Option<Room>,
     /// How long it is silent, milliseconds.
     pub silent_ms: u64,
-    /// Sessions that the asking host has sent to it since that heartbeat.
-    pub sent: u32,
+    /// Sessions that the asking host has offered to it and that it has not answered yet.
+    pub unanswered: u32,
 }
 
 impl KnownHost<'_> {
     /// Its capacity as the asking host reckons it.
     pub fn capacity(&self) -> Capacity {
-        let reported = self.heartbeat.capacity;
-        Capacity { waiting: reported.waiting.saturating_add(self.sent), ..reported }
+        let answered = self.room.filter(|room| room.is_newer_than(self.heartbeat));
+        let reported = answered.map_or(self.heartbeat.capacity, |room| room.capacity);
+        Capacity { waiting: reported.waiting.saturating_add(self.unanswered), ..reported }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     image::ImageInfo,
     session::server_context::ServerContext,
+    warm_machines::WarmMachines,
 };
 use anteroom_machine::{Machines, State};
 pub use host_memory::{HostMemory, parse_available_mib};
@@ -56,11 +57,31 @@ impl MachineCounts {
     }
 }
 
-/// Checks that another machine may be started now, in addition to those of the permits in use.
+/// Checks that another session may get a machine now, in addition to those of the permits in use: a warm one, or a new one.
 ///
 /// # Errors
 /// The resource of which too little is available.
 pub fn check_capacity(
+    config: &Config,
+    image: &ImageInfo,
+    (machines, warm): (&Machines, &WarmMachines),
+    permits_in_use: u32,
+) -> Result<(), ResourceShortage> {
+    let waiting = warm.count();
+    let without_machine = (permits_in_use as usize).saturating_sub(machines.count().saturating_sub(waiting));
+    if waiting > without_machine {
+        check_disk(config)?;
+        check_memory(config, image, MachineCounts::of(machines, permits_in_use))?;
+        return Ok(());
+    }
+    check_capacity_of_another(config, image, machines, permits_in_use)
+}
+
+/// Checks that another machine may be started now, in addition to those of the permits in use.
+///
+/// # Errors
+/// The resource of which too little is available.
+pub fn check_capacity_of_another(
     config: &Config,
     image: &ImageInfo,
     machines: &Machines,
@@ -77,27 +98,27 @@ pub fn check_capacity(
 /// `disk_low`, `memory_low` or `no_capacity`.
 pub fn require_capacity(server_context: &ServerContext) -> Result<(), ApiError> {
     let permits_in_use = server_context.queue.permits_in_use();
-    check_capacity(&server_context.config(), &server_context.image, &server_context.machines, permits_in_use).map_err(
-        |shortage| {
-            let error = ApiError::new(shortage.to_problem(), chain(&shortage));
-            tracing::warn!(
-                outcome = "not_admitted",
-                reason = error.problem.code(),
-                detail = error.detail,
-                "new session rejected"
-            );
-            error
-        },
-    )
+    let machines = (&server_context.machines, &server_context.warm_machines);
+    check_capacity(&server_context.config(), &server_context.image, machines, permits_in_use).map_err(|shortage| {
+        let error = ApiError::new(shortage.to_problem(), chain(&shortage));
+        tracing::warn!(
+            outcome = "not_admitted",
+            reason = error.problem.code(),
+            detail = error.detail,
+            "new session rejected"
+        );
+        error
+    })
 }
 
 /// Installs the check in the queue: accepted sessions wait while capacity is missing.
 pub fn install_admission_check(server_context: &ServerContext) {
     let (config, machines) = (server_context.live_config.clone(), server_context.machines.clone());
+    let warm = server_context.warm_machines.clone();
     let image = Arc::clone(&server_context.image);
-    server_context
-        .queue
-        .set_admission_check(move |permits_in_use| check_capacity(&config.get(), &image, &machines, permits_in_use));
+    server_context.queue.set_admission_check(move |permits_in_use| {
+        check_capacity(&config.get(), &image, (&machines, &warm), permits_in_use)
+    });
 }
 
 /// The free space below the state directory and the cache directory, as a sentence. The database and receipts are in the first; machines

@@ -17,13 +17,17 @@ mod fence_hosts;
 mod host_file;
 mod join;
 pub mod membership;
+mod offered_sessions;
+mod other_hosts;
 mod registers;
 pub mod report;
 mod run;
-mod sent_sessions;
+mod same_times;
 
 pub use error::JoinError;
 pub use host_file::read_or_create_host_id;
 pub use join::{HostProfile, join};
 pub use membership::{Cluster, ObservedHost, PEER_PROTOCOL};
+pub(crate) use offered_sessions::OpenOffer;
+pub use other_hosts::{HostChannel, TakeResponse};
 pub use run::run_cluster;

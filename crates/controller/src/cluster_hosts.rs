@@ -73,7 +73,13 @@ pub fn peer_url(report: &str) -> Option<String> {
 /// # Errors
 /// There is no such host, or the database cannot be written.
 pub async fn set_draining(context: &SessionContext, host: &HostId, is_draining: bool) -> Result<(), ApiError> {
-    if context.store.set_draining(host, is_draining).await? { Ok(()) } else { Err(Problem::UnknownHost.into()) }
+    if !context.store.set_draining(host, is_draining).await? {
+        return Err(Problem::UnknownHost.into());
+    }
+    if context.store.holder().is_some_and(|own| own.host == *host) {
+        context.cluster.set_draining(is_draining);
+    }
+    Ok(())
 }
 
 /// Removes a host that holds no session from the cluster: its certificate counts no more.
@@ -106,7 +112,10 @@ pub async fn fence(context: &SessionContext, host: &HostId, answers: bool, by: &
     let row = list_rows(context).await?.into_iter().find(|row| row.id == *host);
     let row = row.ok_or(Problem::UnknownHost)?;
     if answers {
-        return Err(ApiError::new(Problem::HostInUse, "it answers: it is not dead"));
+        return Err(ApiError::new(
+            Problem::HostInUse,
+            "it answers, so it is not dead; `anteroom host fence` is for one whose machines have ended",
+        ));
     }
     let (by, at_ms) = (format!("operator {}", by.name), unix_time::now_unix_ms());
     let fence = Fence { host, incarnation: row.incarnation, silent_ms: 0, by: &by, at_ms };

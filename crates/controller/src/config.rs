@@ -230,6 +230,13 @@ impl Config {
         errors.extend(self.vault.validate());
         errors.extend(self.database.validation_errors());
         errors.extend(self.cluster.validation_errors(self.database.url.is_some()));
+        if self.cluster.is_set() && self.tls.acme.is_set() {
+            errors.push(
+                "tls.acme cannot be used with [cluster], since the authority may connect to another host than the one that asked: \
+                 set tls.certificate_file, or terminate TLS at the load balancer"
+                    .to_owned(),
+            );
+        }
         errors.extend(self.egress.validation_errors());
         match ExternalMachines::load(&self.external_machines) {
             Ok(machines) => errors.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),

@@ -7,6 +7,10 @@
 //! | log lines, the audit | stay: they have ids of sessions, not of users; the log is bounded by `log.files_kept_max` |
 //! | what was sent to the webhook, backups of the state directory | stay: they are outside of this server |
 
+mod of_hosts;
+
+pub use of_hosts::erase_for;
+
 use crate::{
     api_error::{ApiError, chain},
     backup::DATABASE_NAME,
@@ -17,6 +21,7 @@ use crate::{
 use anteroom_store::{ErasedRows, ErasedUser, KEPT_S_MAX, remove_migration_copies};
 use anteroom_wire::{
     EndReason, Problem, SessionId,
+    hosts::ErasedFiles,
     operator_reports::{EraseReport, EraseRequest},
 };
 use std::{path::Path, time::Duration};
@@ -47,15 +52,15 @@ pub async fn erase_user(context: &SessionContext, request: &EraseRequest) -> Res
     }
     let user = ErasedUser { user_id: &request.user_id, owner: request.caller.as_ref() };
     let sessions = context.store.list_sessions_of_user(user).await?;
-    for session in sessions.iter().filter(|session| session.is_active) {
-        end_session(context, &session.id, EndReason::Cancelled, "The user is erased.").await?;
-    }
+    let active: Vec<_> =
+        sessions.iter().filter(|session| session.is_active).map(|session| session.id.clone()).collect();
     // Also those that have ended: a machine that is being stopped leaves a receipt.
     let sessions: Vec<SessionId> = sessions.into_iter().map(|session| session.id).collect();
-    wait_ended(context, &sessions).await?;
+    of_hosts::end_sessions(context, &active, &sessions).await?;
     let rows = context.store.erase_user(user).await?;
     remove_copies(context, Duration::ZERO).await;
-    let report = finish(context, &rows);
+    let mut report = finish(context, &rows);
+    of_hosts::remove_files(context, &rows, &mut report).await;
     // Without the user's id: this line stays.
     tracing::info!(
         outcome = "user_erased",
@@ -65,6 +70,14 @@ pub async fn erase_user(context: &SessionContext, request: &EraseRequest) -> Res
         "a user's data erased"
     );
     Ok(report)
+}
+
+/// Ends active sessions that this host holds or that wait, and waits until nothing of `all` is left here.
+async fn end_own(context: &SessionContext, active: &[SessionId], all: &[SessionId]) -> Result<(), ApiError> {
+    for session in active {
+        end_session(context, session, EndReason::Cancelled, "The user is erased.").await?;
+    }
+    wait_ended(context, all).await
 }
 
 async fn wait_ended(context: &SessionContext, sessions: &[SessionId]) -> Result<(), ApiError> {
@@ -103,6 +116,7 @@ async fn remove_copies(context: &SessionContext, age_min: Duration) {
 fn finish(context: &SessionContext, rows: &ErasedRows) -> EraseReport {
     let machines: Vec<String> = rows.machines.iter().map(ToString::to_string).collect();
     let sessions: Vec<String> = rows.sessions.iter().map(ToString::to_string).collect();
+    let ErasedFiles { receipts, bundles } = remove_own_files(context, &machines, &sessions);
     EraseReport {
         sessions: rows.sessions.len() as u64,
         timeline_entries: rows.timeline_entries,
@@ -111,9 +125,16 @@ fn finish(context: &SessionContext, rows: &ErasedRows) -> EraseReport {
         tickets: rows.tickets,
         viewers: rows.viewers,
         messages: rows.messages,
-        receipts: remove_files(&context.config().receipts_dir(), RECEIPT_SUFFIX, &machines),
-        bundles: remove_files(&context.config().bundles_dir(), BUNDLE_SUFFIX, &sessions),
+        receipts,
+        bundles,
         stays: STAYS.map(str::to_owned).to_vec(),
+    }
+}
+
+fn remove_own_files(context: &SessionContext, machines: &[String], sessions: &[String]) -> ErasedFiles {
+    ErasedFiles {
+        receipts: remove_files(&context.config().receipts_dir(), RECEIPT_SUFFIX, machines),
+        bundles: remove_files(&context.config().bundles_dir(), BUNDLE_SUFFIX, sessions),
     }
 }
 

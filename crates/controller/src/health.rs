@@ -41,7 +41,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
             admission::check_memory(
                 &server_context.config(),
                 &server_context.image,
-                MachineCounts::of(&server_context.machines, server_context.queue.permits_in_use()).with_another(),
+                counts_with_another(server_context),
             ),
         ),
         reconcile(server_context),
@@ -100,11 +100,21 @@ fn isolation(server_context: &ServerContext) -> HealthCheck {
     check("isolation", status, format!("{} ({})", isolation.detail, server_context.image.kind))
 }
 
+/// The machines with the one of the next session, which is a warm one if there is one.
+fn counts_with_another(server_context: &ServerContext) -> MachineCounts {
+    let counts = MachineCounts::of(&server_context.machines, server_context.queue.permits_in_use());
+    if server_context.warm_machines.count() > 0 { counts } else { counts.with_another() }
+}
+
 fn machines(server_context: &ServerContext) -> HealthCheck {
     let (count, waiting) = (server_context.machines.count(), server_context.queue.waiting_count());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let max = server_context.config().machines.machines_max;
-    check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
+    let warm = match server_context.warm_machines.count() {
+        0 => String::new(),
+        warm => format!(" ({warm} of them wait for a session)"),
+    };
+    check("machines", status, format!("{count} of {max} machines run{warm}, {waiting} session(s) are queued"))
 }
 
 /// Reports external machines whose connections are not encrypted; `None`: there are none.

@@ -87,6 +87,12 @@ pub enum KeyRotationError {
     /// The database cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Other hosts of the cluster have key files of their own.
+    #[error(
+        "the host {0} has the keys as well, in a file of its own: stop the other hosts and wait until they are fenced, change the keys here, \
+         and copy the key file to the others before they start"
+    )]
+    OtherHosts(String),
     /// The task was cancelled.
     #[error("the task that changes the keys was cancelled")]
     Cancelled(#[from] tokio::task::JoinError),
@@ -97,6 +103,7 @@ impl From<KeyRotationError> for ApiError {
         let problem = match &error {
             KeyRotationError::Keys(KeyError::UnknownKey(_)) => Problem::UnknownKey,
             KeyRotationError::Keys(KeyError::PrimaryKey(_)) | KeyRotationError::InUse { .. } => Problem::KeyInUse,
+            KeyRotationError::OtherHosts(_) => Problem::HostInUse,
             KeyRotationError::Keys(KeyError::ReadOnly { .. }) => Problem::KeysReadOnly,
             KeyRotationError::Keys(_) | KeyRotationError::RowsNotAccepted(_) | KeyRotationError::RowMacsMissing => {
                 Problem::KeysUnavailable
@@ -130,6 +137,14 @@ pub async fn open_key_ring(config: &Config, store: &Store) -> Result<KeyRing, Ke
         tracing::warn!(outcome = "not_locked", %error, "keys not locked in memory: they may be swapped out; raise RLIMIT_MEMLOCK");
     }
     Ok(ring)
+}
+
+/// Requires the keys with this fingerprint, with which the database was used.
+///
+/// # Errors
+/// The key file cannot be read, or has other keys.
+pub fn require_known_keys(config: &Config, known: &str) -> Result<(), KeyRotationError> {
+    Ok(KeyRing::open(key_source(config))?.check_fingerprint(known)?)
 }
 
 impl KeyRotation {
@@ -178,6 +193,7 @@ impl KeyRotation {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let _changing = this.changing.lock().await;
+            this.require_only_host().await?;
             let ring = this.ring.clone();
             let pending = tokio::task::spawn_blocking(move || ring.add_key()).await??;
             this.store.set_key_fingerprint(&pending.fingerprint()).await?;
@@ -198,6 +214,7 @@ impl KeyRotation {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let _changing = this.changing.lock().await;
+            this.require_only_host().await?;
             this.ring.check_removable(key)?;
             match this.store.retire_key(key, &this.ring.fingerprint_without(key)).await? {
                 RetireOutcome::Retired => {}
@@ -217,6 +234,14 @@ impl KeyRotation {
             Ok(this.report().await?)
         })
         .await?
+    }
+
+    /// Requires that no other host of the cluster may work: it would neither open what is sealed with a new key nor notice a retired one.
+    async fn require_only_host(&self) -> Result<(), KeyRotationError> {
+        let Some(own) = self.store.holder() else { return Ok(()) };
+        let hosts = self.store.list_hosts().await?.into_iter();
+        let mut others = hosts.filter(|row| row.id != own.host && row.left_at_ms.is_none() && !row.is_fenced());
+        others.next().map_or(Ok(()), |other| Err(KeyRotationError::OtherHosts(other.name)))
     }
 
     /// Rewraps all records that an older key wraps. Returns how many it has rewrapped. A record that cannot be rewrapped is logged and

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, DatabasePasswordError},
     retention::{self, RetainedFile, RetentionLimits},
     session::server_context::ServerContext,
-    unix_time,
+    unix_time, warm_machines,
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -80,7 +80,7 @@ pub async fn report_with_server(server_context: &ServerContext) -> Result<LeakRe
 
 async fn single_report(server_context: &ServerContext, config: &Config) -> Result<LeakReport, LeakError> {
     let inventory = collect_inventory(config.clone(), true).await?;
-    let rows = server_context.store.list_active_sessions().await?;
+    let rows = server_context.store.list_held_sessions().await?;
     let mut state = ExpectedState {
         is_server_running: true,
         supervisors: Some(server_context.sessions.len() as u64),
@@ -97,7 +97,9 @@ async fn single_report(server_context: &ServerContext, config: &Config) -> Resul
     state.machines = inventory
         .machine_ids()
         .into_iter()
-        .filter(|machine| server_context.sessions.by_machine(machine).is_some())
+        .filter(|machine| {
+            server_context.warm_machines.contains(machine) || server_context.sessions.by_machine(machine).is_some()
+        })
         .collect();
     // Exited machines have no session any more; their keepers remove them.
     let exited = server_context.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
@@ -126,6 +128,7 @@ pub async fn report_without_server(config: &Config, image: Option<String>) -> Re
             state.active.push(row.id);
         }
     }
+    state.machines.extend(warm_machines::list_recorded(&config.state_dir));
     Ok(find_leaks(collect_inventory(config.clone(), false).await?, &state, config))
 }
 

@@ -23,7 +23,7 @@ pub use token::{NAME_BYTES_MAX, SUBJECT_BYTES_MAX};
 use crate::{api_error::ApiError, audit, config::Config, limits::OidcLimits, random, unix_time};
 use anteroom_audit::Action;
 use anteroom_store::{Sha256Hex, UnixMs};
-use anteroom_wire::{CallerId, Problem, guest_text::clean_line};
+use anteroom_wire::{CallerId, HostId, Problem, guest_text::clean_line};
 use http::ProviderHttp;
 use openidconnect::{
     ClientId, ClientSecret, CsrfToken, IssuerUrl, LogoutRequest, Nonce, PkceCodeChallenge, PostLogoutRedirectUrl,
@@ -90,6 +90,9 @@ pub struct Identity {
     pub authenticated_at_ms: Option<UnixMs>,
 }
 
+/// Separates the host from the rest of a `state`.
+const HOST_END: char = '.';
+
 /// The browser that begins or finishes a sign-in.
 #[derive(Debug, Clone)]
 pub struct RequestingBrowser {
@@ -97,6 +100,13 @@ pub struct RequestingBrowser {
     pub key: Sha256Hex,
     /// Its network; `None`: no limit applies.
     pub network: Option<IpAddr>,
+    /// This host of a cluster, which holds the sign-in; `None`: this server is alone.
+    pub host: Option<HostId>,
+}
+
+/// The host that began the sign-in with this `state`; `None`: this server, which is alone.
+pub fn host_of_state(state: &str) -> Option<HostId> {
+    state.split_once(HOST_END)?.0.parse().ok()
 }
 
 /// What the provider answered, as the page received it.
@@ -211,7 +221,11 @@ impl Oidc {
         let known = self.provider.get().await?;
         let client = self.client(&known);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        let [state, nonce] = [(), ()].map(|()| random::random_token("").expose().to_owned());
+        let RequestingBrowser { key, network, host } = browser;
+        // The answer may come to another host, which passes it on to this one.
+        let prefix = host.map_or_else(String::new, |host| format!("{host}{HOST_END}"));
+        let state = random::random_token(&prefix).expose().to_owned();
+        let nonce = random::random_token("").expose().to_owned();
         let (sent_state, sent_nonce) = (CsrfToken::new(state.clone()), Nonce::new(nonce.clone()));
         let mut request = client
             .authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || sent_state, move || sent_nonce)
@@ -225,7 +239,6 @@ impl Oidc {
             request = request.add_prompt(CoreAuthPrompt::Login).set_max_age(Duration::ZERO);
         }
         let (url, _, _) = request.url();
-        let RequestingBrowser { key, network } = browser;
         let begun_at_ms = unix_time::now_unix_ms();
         let sign_in = PendingSignIn { purpose, nonce: Nonce::new(nonce), verifier, key, begun_at_ms, network };
         self.pending.insert(&state, sign_in);

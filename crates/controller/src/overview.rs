@@ -12,7 +12,7 @@ pub mod verdicts;
 use crate::{
     admission::{HostMemory, read_disk_free_mib},
     api_error::chain,
-    session::{server_context::ServerContext, view},
+    session::{server_context::ServerContext, views_of_hosts},
     unix_time::{UnixMs, format_rfc3339, now_unix_ms},
 };
 use anteroom_store::{EndedSessions, OwnerFilter, SessionFilter, SessionRow, SessionStates, StoreError};
@@ -69,8 +69,7 @@ async fn count_live(server_context: &ServerContext) -> Result<LiveSessions, Stor
         by_status: Vec::new(),
     };
     let mut by_status: HashMap<SessionStatus, u64> = HashMap::new();
-    for row in &rows {
-        let view = view::to_session_view(server_context, row).await?;
+    for view in views_of_hosts::to_session_views(server_context, &rows).await? {
         live.sessions += 1;
         live.queued += u64::from(view.queue_position.is_some());
         live.viewers += u64::from(view.viewers);

@@ -34,7 +34,7 @@ pub mod keep_open;
 pub mod lifecycle;
 #[cfg(test)]
 mod person_texts;
-mod placement;
+pub mod placement;
 pub mod queue;
 pub mod reach_desktop;
 pub mod reconcile;
@@ -53,4 +53,5 @@ pub mod tampered_rows;
 pub mod timeline;
 pub mod use_credential;
 pub mod view;
+pub mod views_of_hosts;
 pub mod waiting_sessions;

@@ -11,6 +11,7 @@
 pub mod addresses;
 pub mod app;
 pub mod auth;
+mod database;
 mod demo;
 mod free_memory;
 #[cfg(feature = "fuzzing")]
@@ -27,6 +28,7 @@ mod service_manager;
 mod state_dir;
 
 pub use anteroom_demo::identity_provider::DEMO_HOST;
+pub use database::require_database;
 pub use peers::{JoinedCluster, join_cluster};
 pub use process_protection::protect_process;
 pub use server::{MachineEnvironment, Server, create_operator_login_link, start_server};

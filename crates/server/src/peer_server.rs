@@ -2,6 +2,7 @@
 
 mod join;
 mod listener;
+mod questions;
 mod start;
 mod status;
 

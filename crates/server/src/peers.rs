@@ -8,6 +8,7 @@
 //! Hosts speak TLS 1.3 with certificates of the cluster's authority (`anteroom_cluster::peer`). A certificate counts only while its host
 //! is in the database. The owner checks the caller of each request; the host that passes it on reports where it came from.
 
+mod channel;
 mod directory;
 mod ending_stream;
 mod frames;
@@ -15,17 +16,20 @@ mod handshake;
 mod head;
 mod join_client;
 mod link;
+mod read_ahead;
 mod request;
 mod socket;
 mod status;
 mod unreachable;
 
+pub(crate) use channel::OpenChannel;
 pub(crate) use directory::Directory;
 pub(crate) use ending_stream::{EndingStream, certificate_end_ms};
 pub(crate) use handshake::Handshake;
 pub(crate) use head::{FromHost, NOT_OWNER, take_client};
 pub use join_client::{JoinedCluster, join_cluster};
 pub(crate) use link::PING_PATH;
+pub(crate) use read_ahead::ReadAhead;
 pub(crate) use unreachable::Unreachable;
 
 use crate::{addresses::Addresses, peer::Peer};
@@ -49,6 +53,12 @@ use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// The path at which a host is asked to take a session that waits.
+pub(crate) const TAKE_PATH: &str = "/peer/take";
+/// The path at which a host is asked for views of its sessions.
+pub(crate) const VIEWS_PATH: &str = "/peer/views";
+/// The path at which a host is asked for its part of an erasure.
+pub(crate) const ERASE_PATH: &str = "/peer/erase";
 /// A host that answers nothing for so long is reported as unreachable, milliseconds.
 pub(crate) const SILENT_MS_MAX: u64 = 3_000;
 /// How long a session's host is remembered, milliseconds.
@@ -59,6 +69,9 @@ pub(crate) const OWNERS_MAX: usize = 10_000;
 const CONNECT_MS_MAX: u64 = 1_000;
 /// How long the kernel repeats unacknowledged data to another host, milliseconds.
 const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
+
+/// Bytes that a connection of hosts encrypts before it waits: more than a message to a viewer, so that one system call sends it.
+pub(crate) const TLS_BUFFER_BYTES: usize = 128 * 1_024;
 
 /// The channel to the other hosts.
 pub(crate) struct Peers {
@@ -162,7 +175,7 @@ impl Peers {
     }
 
     /// Connects to the host; `alpn` is the protocol on the connection.
-    async fn connect(&self, host: &HostId, alpn: &[u8]) -> io::Result<EndingStream<TlsStream<TcpStream>>> {
+    async fn connect(&self, host: &HostId, alpn: &[u8]) -> io::Result<EndingStream<TlsStream<ReadAhead<TcpStream>>>> {
         let address = self.directory.get(host).and_then(|host| host.address);
         let (name, port) = address.ok_or_else(|| io::Error::other("the host has no address for other hosts"))?;
         let config = self.tls.read().connect_to(host, alpn).map_err(io::Error::other)?;
@@ -172,7 +185,9 @@ impl Peers {
             rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
             // The certificate names the host's id, which the configuration expects.
             let unused = ServerName::try_from("host.invalid").map_err(io::Error::other)?;
-            TlsConnector::from(config).connect(unused, stream).await
+            let mut stream = TlsConnector::from(config).connect(unused, ReadAhead::new(stream)).await?;
+            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+            Ok::<_, io::Error>(stream)
         };
         let stream = tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connect).await??;
         let ends_at_ms = certificate_end_ms(stream.get_ref().1).ok_or(io::ErrorKind::InvalidData)?;
@@ -183,5 +198,8 @@ impl Peers {
 /// What docs/limits.md lists.
 #[cfg(test)]
 pub(crate) mod limits {
-    pub(crate) use super::{OWNERS_MAX, SILENT_MS_MAX, status::ANSWER_MS_MAX};
+    pub(crate) use super::{
+        OWNERS_MAX, SILENT_MS_MAX,
+        status::{ANSWER_MS_MAX, ERASE_MS_MAX},
+    };
 }

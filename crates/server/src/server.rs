@@ -8,6 +8,7 @@ use crate::{
     addresses::{Addresses, open_local_name},
     app::App,
     auth::{Auth, RecordedUses, login_links},
+    database::open_store,
     demo,
     free_memory::release_free_memory,
     http,
@@ -30,6 +31,7 @@ use anteroom_controller::{
     egress, erasure,
     external::ExternalMachines,
     image::ImageInfo,
+    keep_warm,
     keys::{self, KeyRotation},
     limits::ServerLimits,
     live::Live,
@@ -50,11 +52,12 @@ use anteroom_controller::{
         waiting_sessions,
     },
     unix_time,
+    warm_machines::WarmMachines,
     webhook::create_messages::WebhookMessages,
     webhook::{self, Receivers},
 };
 use anteroom_machine::{CallLimits, Machines, MachinesSettings as MachineSettings, SpecSource};
-use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
+use anteroom_store::{CallerKind, NewCaller, Role, Store, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -112,8 +115,7 @@ pub async fn start_server(
     environment: MachineEnvironment,
     with_demo: bool,
 ) -> anyhow::Result<Server> {
-    let mut providers =
-        Providers::load(&config).map_err(|errors| anyhow::anyhow!("providers:\n  - {}", errors.join("\n  - ")))?;
+    let mut providers = Providers::load(&config).map_err(invalid_providers)?;
     let mut overrides = egress::load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
@@ -143,6 +145,7 @@ pub async fn start_server(
     let gate = open_egress_gate(&config, overrides, &database.cluster)?;
     let context = session_context(&config, limits, database, providers, receivers, tasks, stop)?;
     let server_context = ServerContext {
+        warm_machines: WarmMachines::open(&config, &environment.image.hash, &machines).context("the warm machines")?,
         gate: Arc::new(gate),
         queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
         image: Arc::new(environment.image),
@@ -164,6 +167,10 @@ pub async fn start_server(
     Ok(Server { app, address, serving, demo, heartbeats })
 }
 
+fn invalid_providers(errors: Vec<String>) -> anyhow::Error {
+    anyhow::anyhow!("providers:\n  - {}", errors.join("\n  - "))
+}
+
 impl Server {
     /// Reads the configuration again for each of these signals, until the server stops.
     pub fn reload_on(&self, hangup: Signal, sources: ConfigSources) {
@@ -175,6 +182,7 @@ impl Server {
     /// active for the next server.
     pub async fn stop(self) {
         service_manager::report_stop();
+        self.app.warm_machines.close(&self.app.machines).await;
         self.app.stop.cancel();
         self.app.close_signal.close(CloseCause::ServerStopping);
         self.demo.cancel();
@@ -333,6 +341,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     app.tasks.spawn(waiting_sessions::run_pulls(app.server_context.clone()));
     app.tasks.spawn(waiting_sessions::run_refusals(app.server_context.clone()));
+    app.tasks.spawn(keep_warm::run_warm_machines(app.server_context.clone()));
     if let Some(oidc) = &app.oidc {
         app.tasks.spawn(oidc::keep_current(Arc::clone(oidc), app.stop.clone()));
     }
@@ -351,18 +360,6 @@ fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &Ca
         tasks: tasks.clone(),
         stop: stop.clone(),
     }
-}
-
-async fn open_store(config: &Config, limits: &ServerLimits, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
-    let settings = StoreSettings {
-        busy_ms_max: limits.store.busy_ms_max,
-        is_server: true,
-        is_host_of_cluster: config.cluster.is_set(),
-        ..StoreSettings::default()
-    };
-    let store = Store::open_observed(&config.database_address()?, settings, observer).await.context("the database")?;
-    tracing::info!(outcome = "database_opened", address = %store.address(), database = %store.database(), "database opened");
-    Ok(store)
 }
 
 async fn serve(app: &App, serving: &TaskTracker, listeners: Listeners, state_dir: &Path) -> anyhow::Result<()> {

@@ -62,6 +62,7 @@ async fn create_session(store: &Store) -> Result<SessionId, Box<dyn Error>> {
         purpose: SessionPurpose::default(),
         settings: std::collections::BTreeMap::new(),
         place: anteroom_store::NewSessionPlace::ThisHost,
+        machines_by_caller_max: None,
     };
     match store.create_session(&new, entry(TimelineKind::Accepted)).await? {
         CreateSessionOutcome::New(row) => Ok(row.id),

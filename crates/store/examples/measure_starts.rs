@@ -102,11 +102,12 @@ async fn start(accepts: &Store, takes: Option<&Store>, owner: CallerId) -> Resul
         purpose: SessionPurpose::default(),
         settings: BTreeMap::new(),
         place,
+        machines_by_caller_max: None,
     };
     let entry = NewTimelineEntry::new(1, TimelineKind::Accepted, "A session was accepted.");
     let created = accepts.create_session(&new, entry).await?;
     let is_taken = match takes {
-        Some(takes) => takes.take_session(&id).await?,
+        Some(takes) => takes.take_session(&id, None).await?,
         None => true,
     };
     let is_new = matches!(created, CreateSessionOutcome::New(_));

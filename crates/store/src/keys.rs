@@ -24,13 +24,15 @@ pub enum RetireOutcome {
     },
 }
 
+pub(crate) const GET_KEY_FINGERPRINT: &str = "SELECT value FROM meta WHERE key = 'key_fingerprint'";
+
 impl Store {
     /// The key ring's fingerprint that this database was last used with.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn get_key_fingerprint(&self) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'");
+        let row = sqlx::query_scalar::<_, String>(GET_KEY_FINGERPRINT);
         row.fetch_optional(self.read_pool()).await.map_err(query_error("read the key fingerprint"))
     }
 

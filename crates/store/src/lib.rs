@@ -24,6 +24,7 @@ mod caller_kind;
 mod callers;
 mod clock;
 mod cluster_authority;
+mod cluster_times;
 mod complete;
 mod complete_use;
 mod conditions;
@@ -122,6 +123,7 @@ pub use schema::SCHEMA_VERSION;
 pub use sessions::{
     CreateSessionOutcome, EndedSessions, ExternalMachineClaim, IdempotencyKey, NewSession, NewSessionPlace,
     OwnerFilter, Reason, RowStatus, SessionEnd, SessionFilter, SessionOutcome, SessionRow, SessionStates,
+    WaitingCounts,
 };
 pub use settings::StoreSettings;
 pub use store::{PurgeCounts, Store};

@@ -50,6 +50,8 @@ pub struct NewSession {
     pub settings: BTreeMap<String, String>,
     /// In a cluster: this host, or the line of sessions that wait for one.
     pub place: NewSessionPlace,
+    /// In a cluster: if all hosts together hold so many sessions of the owner, it waits for a host; `None`: it does not.
+    pub machines_by_caller_max: Option<u32>,
 }
 
 /// Where a new session runs. Without a cluster it has no meaning.
@@ -139,6 +141,7 @@ mod find;
 mod held;
 
 pub use find::{EndedSessions, SessionFilter, SessionStates};
+pub use held::WaitingCounts;
 
 impl Store {
     /// Creates a session and its first timeline entry, unless the owner has used the same idempotency key before.
@@ -156,7 +159,7 @@ impl Store {
         let holder = self.holder();
         let created = insert(self.row_macs(), holder.as_ref(), &mut transaction, new).await?;
         if let CreateSessionOutcome::New(row) = &created {
-            if new.place == NewSessionPlace::ThisHost && row.holder != holder {
+            if new.place == NewSessionPlace::ThisHost && row.holder != holder && !row.waits_for_host() {
                 return Err(self.refuse(transaction, &row.id));
             }
             timeline::begin_timeline_in(&mut transaction, &row.id, entry, self).await?;
@@ -319,7 +322,9 @@ async fn insert(
     const OPERATION: &str = "create a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
+    let has_too_many = holder.is_some() && held::has_too_many(&mut *connection, new).await?;
     let (holder, waits, placement) = match &new.place {
+        NewSessionPlace::ThisHost if has_too_many => (None, true, None),
         NewSessionPlace::ThisHost => (holder, false, None),
         NewSessionPlace::Waits { placement } => (None, holder.is_some(), placement.as_deref()),
     };

@@ -27,19 +27,26 @@ pub struct WaitingSession {
     pub placement: Option<String>,
     /// Since when it waits.
     pub queued_at_ms: UnixMs,
+    /// Whether it had a host, which is lost.
+    pub had_host: bool,
 }
 
 impl Store {
-    /// This host takes the session, if it waits and the host is neither fenced nor draining. Returns whether it has.
+    /// This host takes the session, if it waits, the host is neither fenced nor draining, and all hosts together hold fewer than
+    /// `machines_by_caller_max` sessions of its caller. Returns whether it has.
     ///
     /// # Errors
     /// The session's row was changed outside of this program, or the database cannot be written.
-    pub async fn take_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+    pub async fn take_session(
+        &self,
+        session: &SessionId,
+        machines_by_caller_max: Option<u32>,
+    ) -> Result<bool, StoreError> {
         const OPERATION: &str = "take a session";
         let Some(holder) = self.holder() else { return Ok(false) };
-        let mut transaction =
-            self.begin_write_in(WriteScope::Session(session), WriteKind::TakeSession, OPERATION).await?;
-        if !self.take_in(&mut transaction, session, &holder).await? {
+        let scope = scope_of(machines_by_caller_max, WriteScope::Session(session));
+        let mut transaction = self.begin_write_in(scope, WriteKind::TakeSession, OPERATION).await?;
+        if !self.take_in(&mut transaction, session, &holder, machines_by_caller_max).await? {
             transaction.finish_unchanged();
             return Ok(false);
         }
@@ -54,6 +61,7 @@ impl Store {
     /// The database cannot be written.
     pub async fn pull_session(
         &self,
+        machines_by_caller_max: Option<u32>,
         fits: impl Fn(&WaitingSession) -> bool + Send,
     ) -> Result<Option<SessionId>, StoreError> {
         const OPERATION: &str = "take a waiting session";
@@ -62,18 +70,20 @@ impl Store {
         if self.list_waiting_sessions(1).await?.is_empty() {
             return Ok(None);
         }
-        let mut transaction = self.begin_write_in(WriteScope::Shared, WriteKind::TakeSession, OPERATION).await?;
+        let scope = scope_of(machines_by_caller_max, WriteScope::Shared);
+        let mut transaction = self.begin_write_in(scope, WriteKind::TakeSession, OPERATION).await?;
         for waiting in waiting(&mut transaction, CANDIDATES_MAX).await? {
             // Another host takes it, or it ends.
             if !fits(&waiting) || !self.try_lock_session(&mut transaction, &waiting.id).await? {
                 continue;
             }
-            match self.take_in(&mut transaction, &waiting.id, &holder).await {
+            match self.take_in(&mut transaction, &waiting.id, &holder, machines_by_caller_max).await {
                 Ok(true) => {
                     transaction.commit().await.map_err(query_error(OPERATION))?;
                     return Ok(Some(waiting.id));
                 }
-                // It was taken or has ended since it was listed, or this host is fenced or draining.
+                // It was taken or has ended since it was listed, its caller has as many machines as it may have, or this host is fenced or
+                // draining.
                 Ok(false) => {}
                 // The alarm ends it.
                 Err(StoreError::TamperedRow { .. }) => {}
@@ -106,6 +116,7 @@ impl Store {
         connection: &mut Connection,
         session: &SessionId,
         holder: &Holder,
+        machines_by_caller_max: Option<u32>,
     ) -> Result<bool, StoreError> {
         if !self.row_macs().require_valid(&mut *connection, &SESSIONS, session.as_str().into()).await? {
             return Ok(false);
@@ -113,11 +124,14 @@ impl Store {
         let done = sqlx::query(
             "UPDATE sessions SET host_id = $2, host_incarnation = $3, epoch = epoch + 1 \
              WHERE id = $1 AND host_id IS NULL AND state = 'active' AND queued_at_ms IS NOT NULL AND EXISTS (SELECT 1 FROM hosts \
-             WHERE id = $2 AND incarnation = $3 AND fenced < incarnation AND draining = 0 AND left_at_ms IS NULL)",
+             WHERE id = $2 AND incarnation = $3 AND fenced < incarnation AND draining = 0 AND left_at_ms IS NULL) \
+             AND (CAST($4 AS BIGINT) IS NULL OR (SELECT COUNT(*) FROM sessions AS held WHERE held.state = 'active' \
+             AND held.host_id IS NOT NULL AND held.caller_id = sessions.caller_id) < CAST($4 AS BIGINT))",
         )
         .bind(session.as_str())
         .bind(holder.host.as_str())
         .bind(to_sql_integer(holder.incarnation))
+        .bind(machines_by_caller_max.map(i64::from))
         .execute(&mut *connection)
         .await
         .map_err(query_error("take a session"))?;
@@ -129,9 +143,14 @@ impl Store {
     }
 }
 
+/// A limit of a caller counts sessions of all hosts: then no other transaction may take one.
+fn scope_of(machines_by_caller_max: Option<u32>, without_limit: WriteScope<'_>) -> WriteScope<'_> {
+    if machines_by_caller_max.is_some() { WriteScope::Database } else { without_limit }
+}
+
 async fn waiting(connection: &mut Connection, limit: u32) -> Result<Vec<WaitingSession>, StoreError> {
     let text = format!(
-        "SELECT id, provider, external_machine, placement, queued_at_ms FROM sessions WHERE state = 'active' AND host_id IS NULL \
+        "SELECT id, provider, external_machine, placement, queued_at_ms, fair_class FROM sessions WHERE state = 'active' AND host_id IS NULL \
          AND queued_at_ms IS NOT NULL ORDER BY fair_class, fair_rank, queued_at_ms, id LIMIT {limit}"
     );
     let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(connection).await;
@@ -144,6 +163,7 @@ async fn waiting(connection: &mut Connection, limit: u32) -> Result<Vec<WaitingS
             external_machine: reader.text_or_null("external_machine")?,
             placement: reader.text_or_null("placement")?,
             queued_at_ms: reader.number("queued_at_ms")?,
+            had_host: reader.number::<u8>("fair_class")? == 0,
         })
     };
     rows.iter().map(decode).collect()

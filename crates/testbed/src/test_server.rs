@@ -15,6 +15,7 @@ pub use qemu::{QEMU_WAIT_TIMEOUT, Qemu};
 pub use server_process::LaunchCommand;
 
 use crate::{ServerDir, eventually, lab::Door};
+use anteroom_controller::warm_machines;
 use anteroom_server::addresses;
 use anteroom_wire::Secret;
 use anyhow::{Context, ensure};
@@ -262,12 +263,17 @@ impl<M: MachineBackend> TestServer<M> {
         self.leak_scan().kill_processes();
     }
 
-    /// Waits until no machine has a run directory.
+    /// Waits until no machine has a run directory, except warm ones.
     ///
     /// # Errors
     /// The machines that are left.
     pub async fn wait_machines_removed(&self) -> anyhow::Result<()> {
-        let none = async || Ok(self.list_machines().is_empty().then_some(()));
+        // Warm machines run until the server stops.
+        let warm = || warm_machines::list_recorded(&self.state_dir());
+        let none = async || {
+            let machines = self.list_machines();
+            Ok(machines.iter().all(|machine| warm().contains(machine)).then_some(()))
+        };
         let removed = eventually("every machine is removed", M::WAIT_MAX, none).await;
         removed.with_context(|| format!("machines are left: {:?}", self.list_machines()))
     }

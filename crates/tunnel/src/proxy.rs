@@ -10,7 +10,7 @@ use super::{
 use crate::{desktop_input::DesktopInput, security_offer::SecurityOffer, viewer_rate::ViewerRate};
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
@@ -18,17 +18,20 @@ use futures_util::{
 use std::{
     fmt,
     future::poll_fn,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
+use tokio_util::io::poll_read_buf;
 
 type Sink = SplitSink<WebSocket, Message>;
 type Source = SplitStream<WebSocket>;
@@ -381,20 +384,16 @@ impl ViewerSink<'_> {
         let mut ping = interval_at(Instant::now() + every, every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let chunk = self.settings.chunk_bytes.max(1);
-        let mut buffer = BytesMut::new();
         loop {
-            if is_connected {
-                buffer.reserve(chunk);
-            }
-            let mut limited = (&mut buffer).limit(chunk);
             let sent = tokio::select! {
-                read = reader.read_buf(&mut limited), if is_connected => match read {
-                    Ok(0) => return TunnelEnd::StreamEnded(None),
-                    Ok(count) => {
+                read = read_chunk(reader.as_mut(), chunk), if is_connected => match read {
+                    Ok(bytes) if bytes.is_empty() => return TunnelEnd::StreamEnded(None),
+                    Ok(bytes) => {
                         if let Some(offer) = &self.offer {
-                            offer.read(&buffer);
+                            offer.read(&bytes);
                         }
-                        let sent = self.send(Message::Binary(buffer.split().freeze())).await;
+                        let count = bytes.len();
+                        let sent = self.send(Message::Binary(bytes)).await;
                         self.state.bytes_down.fetch_add(count as u64, Relaxed);
                         sent
                     }
@@ -433,4 +432,15 @@ impl ViewerSink<'_> {
             Err(_) => Err(TunnelEnd::ViewerTimeout),
         }
     }
+}
+
+/// The next bytes, at most so many; none: the end. Their buffer exists only while there are some, so that an idle viewer holds none.
+/// Cancel-safe.
+async fn read_chunk<R: AsyncRead>(mut reader: Pin<&mut R>, bytes_max: usize) -> io::Result<Bytes> {
+    poll_fn(|context| {
+        let mut bytes = BytesMut::with_capacity(bytes_max);
+        let read = ready!(poll_read_buf(reader.as_mut(), context, &mut bytes));
+        Poll::Ready(read.map(|_| bytes.freeze()))
+    })
+    .await
 }

@@ -9,7 +9,7 @@ pub enum KeyError {
     /// It does not exist.
     #[error(
         "the key file {path} is missing. If the store has credentials, restore the file from its backup: without it they cannot be \
-         read. If they may be lost, delete them first"
+         read. If they may be lost, delete them first. A further host of a cluster needs the key file of the others"
     )]
     Missing {
         /// The path of the file.
@@ -56,7 +56,8 @@ pub enum KeyError {
     },
     /// It cannot be written.
     #[error(
-        "the key file {path} cannot be written; its directory must exist and belong to the account that runs the server"
+        "the key file {path} cannot be written; its directory must exist and belong to the account that runs the server, as the state \
+         directory does, where it is without vault.key_file"
     )]
     Unwritable {
         /// The path of the file.

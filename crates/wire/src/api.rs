@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// `POST /api/auth/start`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct StartRequest {
@@ -70,21 +70,15 @@ pub struct StartRequest {
     /// the session asks for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Labels that the host must have on which the session runs, name → value; `zone` is its zone. Only in a cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl StartRequest {
     /// A sign-in to this provider, without any option.
     pub fn new(provider: &str) -> Self {
-        Self {
-            provider: provider.to_owned(),
-            user_id: None,
-            return_url: None,
-            idempotency_key: None,
-            machine: None,
-            method: None,
-            renews: None,
-            settings: BTreeMap::new(),
-        }
+        Self { provider: provider.to_owned(), ..Self::default() }
     }
 }
 
@@ -282,6 +276,12 @@ pub struct SessionView {
     pub credential_use: Option<CredentialUseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
+    /// The host of the cluster that holds it, or held it last; absent: it waits for one, or there is no cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// In a list: the host did not answer within half a second, so that only what the database has is shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_is_silent: bool,
 }
 
 /// One of a provider's sign-in methods.

@@ -1,6 +1,6 @@
 //! The hosts of a cluster, for operators.
 
-use crate::{HostId, Secret};
+use crate::{HostId, Secret, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -99,4 +99,59 @@ pub struct HostStatus {
     pub machines_max: u64,
     /// The version of its server.
     pub version: String,
+}
+
+/// What a host answers that was asked to take a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakeAnswer {
+    /// It has taken it.
+    Taken,
+    /// The session does not wait: another host has taken it, or it has ended.
+    NotWaiting,
+    /// It takes no further sessions.
+    Draining,
+    /// It has no room.
+    NoRoom,
+    /// It has not what the session needs, or the session's caller has as many machines as it may have.
+    Unsuitable,
+    /// It cannot reach the database.
+    Unavailable,
+}
+
+/// Which session a host is asked to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeRequest {
+    /// The session.
+    pub session: SessionId,
+}
+
+/// Of which sessions a host is asked for views.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewsRequest {
+    /// The sessions.
+    pub sessions: Vec<SessionId>,
+}
+
+/// What a host does for the erasure of a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseOnHost {
+    /// Sessions to end.
+    pub end: Vec<SessionId>,
+    /// Machines whose receipts are removed.
+    pub machines: Vec<String>,
+    /// Sessions whose support bundles are removed.
+    pub sessions: Vec<String>,
+}
+
+/// The files that a host has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedFiles {
+    /// Receipts.
+    pub receipts: u64,
+    /// Support bundles.
+    pub bundles: u64,
 }

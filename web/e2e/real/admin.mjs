@@ -41,7 +41,10 @@ async function newPage(options = {}) {
 /** @param {import("playwright-core").Page} page @param {string} link */
 async function signIn(page, link) {
   await page.goto(link);
+  // Its cookie is there with the answer.
+  const answered = page.waitForResponse((response) => response.request().method() === "POST" && response.ok());
   await page.click("[data-action=log-in]");
+  await answered;
   await page.waitForFunction(() => window.location.pathname !== "/login");
 }
 

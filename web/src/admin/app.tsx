@@ -135,7 +135,7 @@ function AdminFrame({ title, caller, sections, section, children }: FrameProps) 
             ))}
           </nav>
           {caller?.role === "operator" ? <FindSession /> : null}
-          {caller === null ? null : <Account caller={caller} />}
+          {caller && <Account caller={caller} />}
         </header>
         <main id="main" tabIndex={-1} data-page={section?.path === "" ? "overview" : (section?.path ?? "none")}>
           {children}
@@ -162,7 +162,7 @@ function Account({ caller }: { caller: CurrentCaller }) {
       <button type="button" class="small" onClick={signOut}>
         Sign out
       </button>
-      {problem === null ? null : <span role="alert">{problem}</span>}
+      {problem && <span role="alert">{problem}</span>}
     </div>
   );
 }

@@ -39,7 +39,7 @@ export function SessionTable({ sessions, verdicts }: TableProps) {
           </Fragment>
         ))}
       </Table>
-      {to_stop === null ? null : (
+      {to_stop && (
         <ConfirmDialog
           question={`Stop the session of ${to_stop.user_id ?? to_stop.owner_name}?`}
           detail={`${to_stop.provider_name}, ${to_stop.id}. Its machine is removed. The person must start again.`}
@@ -78,7 +78,10 @@ function Row({ session, verdict, now_ms, onStop }: RowProps) {
       <td>{session.user_id ?? <span class="muted">–</span>}</td>
       <td>{session.provider_name}</td>
       <td>{session.owner_name}</td>
-      <td class="number">{session.machine ?? `${session.generation} of ${session.generations_max}`}</td>
+      <td class="number">
+        {session.machine ?? `${session.generation} of ${session.generations_max}`}
+        {session.host && ` on ${session.host}${session.host_is_silent ? " (silent)" : ""}`}
+      </td>
       <td class="number">{session.viewers}</td>
       <td class="actions">
         {hasEnded(session.status) ? null : (

@@ -101,7 +101,7 @@ export function CreateToken({ onCreated }: { onCreated: (created: CreatedToken) 
           <button type="submit" class="primary" disabled={is_busy} aria-busy={is_busy}>
             Create
           </button>
-          {problem === null ? null : <ActionProblem problem={problem} />}
+          {problem && <ActionProblem problem={problem} />}
         </form>
       )}
     </details>
@@ -145,7 +145,7 @@ export function RotateToken({ token, onCreated, onCancel }: RotateProps) {
         <button type="button" onClick={onCancel}>
           Keep
         </button>
-        {problem === null ? null : <ActionProblem problem={problem} />}
+        {problem && <ActionProblem problem={problem} />}
       </form>
     </section>
   );

@@ -3,7 +3,7 @@
 use crate::{machine_environment::images_dir, print_line, stop::Stops};
 use anteroom_controller::config::Config;
 use anteroom_machine::image::{Image, ImageFetch, export_image};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use std::{
     fs::{self, File, Permissions},
     io::{self, Read},
@@ -93,10 +93,10 @@ fn checksum_file(file: &Path) -> PathBuf {
 fn read_checksum(file: &Path) -> anyhow::Result<String> {
     let checksums = checksum_file(file);
     let mut text = String::new();
+    let needed = || format!("its checksum is needed: --sha256 HEX, or the file {}", checksums.display());
+    ensure!(file != "-", needed());
     let read = File::open(&checksums).and_then(|file| file.take(CHECKSUM_BYTES_MAX).read_to_string(&mut text));
-    if file == "-" || read.is_err() {
-        bail!("its checksum is needed: --sha256 HEX, or the file {}", checksums.display());
-    }
+    read.with_context(needed)?;
     checked(text.split_whitespace().next().unwrap_or_default()).with_context(|| checksums.display().to_string())
 }
 

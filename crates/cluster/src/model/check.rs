@@ -34,7 +34,7 @@ impl Model for Setting {
         let mut properties = vec![
             one_owner,
             Property::always("a credential is stored once", |_, world: &World| world.database.stored <= 1),
-            Property::sometimes("the host is fenced and another claims the session", |_, world: &World| {
+            Property::sometimes("the host is fenced and another takes the session", |_, world: &World| {
                 world.database.fenced == 1 && matches!(world.database.owner, Owner::Observer(_))
             }),
             Property::sometimes("the fenced host learns it", |_, world: &World| world.host.incarnation == 2),
@@ -115,7 +115,7 @@ fn each_broken_rule_is_caught_with_heartbeats_in_the_database() {
     is_caught(Mutation::NoKeeperDeadline, one, Bounds { pauses: 1, ..NO_FAULTS });
     is_caught(Mutation::BelievesExpiry, one, NO_FAULTS);
     is_caught(Mutation::ClockStopsInSuspend, one, Bounds { suspends: 1, ..NO_FAULTS });
-    is_caught(Mutation::ClaimsBeforeTheFence, one, NO_FAULTS);
+    is_caught(Mutation::TakesBeforeTheFence, one, NO_FAULTS);
     is_caught(Mutation::NoSecondRead, one, NO_FAULTS);
 }
 

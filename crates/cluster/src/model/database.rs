@@ -62,7 +62,7 @@ impl Database {
         accepted
     }
 
-    pub(super) fn claim(&mut self, observer: usize) {
+    pub(super) fn take(&mut self, observer: usize) {
         self.owner = Owner::Observer(observer);
     }
 

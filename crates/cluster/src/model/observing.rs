@@ -1,4 +1,4 @@
-//! A host that observes the one with the session, fences it and claims its session.
+//! A host that observes the one with the session, fences it and takes its session.
 
 use super::{Mutation, NOW_MS, Setting, database::Database};
 use crate::{DatabaseLook, FenceOutcome, FenceStep, Fencing, Liveness, Mark, Member, Observer, Verdict};

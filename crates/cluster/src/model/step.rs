@@ -27,9 +27,9 @@ pub(in super::super) enum Step {
     Restart,
     Read(usize),
     FenceOn(usize),
-    Claim(usize),
+    Take(usize),
     ReportsExpiry(usize),
-    StoreAtClaimant(usize),
+    StoreAtTaker(usize),
 }
 
 impl World {
@@ -103,16 +103,16 @@ impl World {
         } else {
             steps.push(Step::Read(at));
         }
-        let suspects = self.observing[at].fencing.is_some() && setting.is(Mutation::ClaimsBeforeTheFence);
+        let suspects = self.observing[at].fencing.is_some() && setting.is(Mutation::TakesBeforeTheFence);
         let unfenced = matches!(self.database.owner, Owner::Host(_)) && suspects;
         if self.database.stored == 0 && (self.database.owner == Owner::Waiting || unfenced) {
-            steps.push(Step::Claim(at));
+            steps.push(Step::Take(at));
         }
         if setting.is(Mutation::BelievesExpiry) && self.database.is_member() {
             steps.push(Step::ReportsExpiry(at));
         }
         if self.database.owner == Owner::Observer(at) && self.database.stored == 0 {
-            steps.push(Step::StoreAtClaimant(at));
+            steps.push(Step::StoreAtTaker(at));
         }
     }
 
@@ -151,9 +151,9 @@ impl World {
             Step::Restart => (self.host.server, self.host.deadline) = (Server::Running, crate::Deadline::STOPPED),
             Step::Read(at) => self.observing[at].read(setting, &self.database, self.mark),
             Step::FenceOn(at) => self.observing[at].fence(setting, &mut self.database, self.mark),
-            Step::Claim(at) => self.database.claim(at),
+            Step::Take(at) => self.database.take(at),
             Step::ReportsExpiry(_) => drop(self.database.fence(self.database.incarnation, |_| true)),
-            Step::StoreAtClaimant(at) => self.database.store(Owner::Observer(at)),
+            Step::StoreAtTaker(at) => self.database.store(Owner::Observer(at)),
         }
         self.host.keepers_look(setting);
         self.flights.sort();

@@ -6,7 +6,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
     client::{
-        ResolvesClientCert,
+        ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
@@ -104,6 +104,8 @@ impl PeerTls {
             .with_client_cert_resolver(Arc::new(OwnCertificate(Arc::clone(&self.identity.certified))));
         config.alpn_protocols = vec![alpn.to_vec()];
         config.enable_sni = false;
+        // No host gives tickets out; the memory for them would be kept for each connection.
+        config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
 }

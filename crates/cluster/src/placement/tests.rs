@@ -30,8 +30,12 @@ fn request() -> HostRequest {
     HostRequest { provider: "codex".into(), peer_protocol: 1, ..HostRequest::default() }
 }
 
+fn known(heartbeat: &Heartbeat) -> KnownHost<'_> {
+    KnownHost { heartbeat, room: None, silent_ms: 0, unanswered: 0 }
+}
+
 fn placed<'a>(hosts: &'a [Heartbeat], request: &HostRequest, seed: u64) -> Placement<'a> {
-    let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0, sent: 0 });
+    let known = hosts.iter().map(known);
     place(known, request, &id(1), TIMES, &mut SplitMix64::new(seed))
 }
 
@@ -54,15 +58,22 @@ fn sessions_that_wait_at_a_host_count_as_its_machines() {
 }
 
 #[test]
-fn sessions_that_were_sent_since_the_heartbeat_count_as_well() {
-    let hosts = [host(0, 0, 10), host(1, 2, 10)];
-    let placed = |sent| {
-        let known = hosts.iter().zip([sent, 0]).map(|(heartbeat, sent)| KnownHost { heartbeat, silent_ms: 0, sent });
+fn offers_without_an_answer_count_and_an_answer_counts_until_the_next_heartbeat() {
+    let mut hosts = [host(0, 0, 10), host(1, 2, 10)];
+    hosts[0].number = 7;
+    let placed = |room, unanswered| {
+        let known = [KnownHost { room, unanswered, ..known(&hosts[0]) }, known(&hosts[1])];
         place(known, &request(), &id(1), TIMES, &mut SplitMix64::new(1)).hosts
     };
-    assert_eq!(placed(1), [&id(0), &id(1)]);
-    assert_eq!(placed(3), [&id(1), &id(0)]);
-    assert_eq!(placed(10), [&id(1)]);
+    assert_eq!(placed(None, 1), [&id(0), &id(1)]);
+    assert_eq!(placed(None, 3), [&id(1), &id(0)]);
+    assert_eq!(placed(None, 10), [&id(1)]);
+    let capacity = Capacity { machines_max: 10, machines: 2, waiting: 0 };
+    let room = |process, heartbeat| Some(Room { process, heartbeat, capacity });
+    let process = hosts[0].process;
+    assert_eq!(placed(room(process, 7), 1), [&id(1), &id(0)]);
+    assert_eq!(placed(room(process, 6), 1), [&id(0), &id(1)]);
+    assert_eq!(placed(room(process + 1, 7), 1), [&id(0), &id(1)]);
 }
 
 #[test]
@@ -86,7 +97,7 @@ fn each_reason_leaves_a_host_out_and_the_closest_is_reported() {
         assert_eq!((placement.no_host(), placement.left_out.len()), (Some(reason), 1));
     }
     let full = host(1, 10, 10);
-    let known = [KnownHost { heartbeat: &full, silent_ms: 12_001, sent: 0 }];
+    let known = [KnownHost { silent_ms: 12_001, ..known(&full) }];
     let placement = place(known, &request(), &id(1), TIMES, &mut SplitMix64::new(1));
     assert_eq!(placement.no_host(), Some(LeftOut::Silent));
     // A session can wait for a full host, but not for a label that no host has.
@@ -122,9 +133,9 @@ proptest! {
         let hosts: Vec<_> = capacities.iter().zip(0..).map(|(&(machines, machines_max, draining, _), number)| {
             Heartbeat { draining, ..host(number, machines, machines_max) }
         }).collect();
-        let known = || hosts.iter().zip(&capacities).map(|(heartbeat, known)| KnownHost { heartbeat, silent_ms: known.3, sent: 0 });
-        let placement = place(known(), &request(), &id(1), TIMES, &mut SplitMix64::new(seed));
-        let suitable: Vec<_> = known().filter(|host| {
+        let all = || hosts.iter().zip(&capacities).map(|(heartbeat, silence)| KnownHost { silent_ms: silence.3, ..known(heartbeat) });
+        let placement = place(all(), &request(), &id(1), TIMES, &mut SplitMix64::new(seed));
+        let suitable: Vec<_> = all().filter(|host| {
             let room = host.heartbeat.capacity;
             room.machines < room.machines_max && !host.heartbeat.draining && host.silent_ms <= 12_000
         }).map(|host| host.heartbeat).collect();
@@ -152,7 +163,7 @@ proptest! {
         let mut asked = BTreeMap::new();
         let mut random = SplitMix64::new(seed);
         for _ in 0..1_000 {
-            let known = hosts.iter().map(|heartbeat| KnownHost { heartbeat, silent_ms: 0, sent: 0 });
+            let known = hosts.iter().map(known);
             for host in place(known, &request(), &id(1), TIMES, &mut random).hosts {
                 *asked.entry(host).or_insert(0_u32) += 1;
             }

@@ -60,7 +60,7 @@ pub(crate) enum Request {
     LookAtDatabase { attempt: u64, host: usize },
     ReadEtcd { attempt: u64, host: usize },
     Fence { attempt: u64, of: Holder, heartbeats: u64 },
-    Claim { session: usize, holder: Holder, from: usize },
+    Take { session: usize, holder: Holder, from: usize },
     Pull { holder: Holder },
     ReadHeld { holder: Holder },
     Complete { session: usize, run: u64, holder: Holder },

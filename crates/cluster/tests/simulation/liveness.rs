@@ -94,7 +94,7 @@ impl World {
             Request::ReadMembers { .. } => self.setting.liveness == Liveness::Etcd,
             Request::LookAtDatabase { .. }
             | Request::Fence { .. }
-            | Request::Claim { .. }
+            | Request::Take { .. }
             | Request::Pull { .. }
             | Request::ReadHeld { .. }
             | Request::Complete { .. } => false,
@@ -134,9 +134,9 @@ impl World {
                 }
                 Answer::Fenced { attempt, accepted: released.is_some() }
             }
-            Request::Claim { session, holder, from } => {
-                let accepted = self.database.claim(session, holder);
-                self.note("claim", [session as u64, u64::from(accepted)]);
+            Request::Take { session, holder, from } => {
+                let accepted = self.database.take(session, holder);
+                self.note("take", [session as u64, u64::from(accepted)]);
                 if accepted {
                     self.message(Event::Took { session, from });
                 }

@@ -133,7 +133,7 @@ impl Database {
     }
 
     /// The host takes this session, if it waits.
-    pub(crate) fn claim(&mut self, session: usize, holder: Holder) -> bool {
+    pub(crate) fn take(&mut self, session: usize, holder: Holder) -> bool {
         let row = &mut self.sessions[session];
         row.statements += u32::from(!row.was_held);
         let is_free = row.holder.is_none() && row.ends == 0 && self.may_hold(holder);
@@ -146,7 +146,7 @@ impl Database {
     /// The host takes the session that is next. One that has just begun to wait is left to those who are asked for it.
     pub(crate) fn pull(&mut self, holder: Holder, now_ms: u64) -> Option<usize> {
         let session = self.waiting.iter().find(|place| place.2 + PULL_AFTER_MS <= now_ms)?.3;
-        self.claim(session, holder).then_some(session)
+        self.take(session, holder).then_some(session)
     }
 
     pub(crate) fn has_waiting(&self) -> bool {

@@ -71,8 +71,9 @@ impl World {
         let silences = &self.hosts[observer].silences;
         let known = self.reports.iter().enumerate().map(|(number, heartbeat)| KnownHost {
             heartbeat,
+            room: None,
             silent_ms: silences.get(number).copied().unwrap_or_default(),
-            sent: 0,
+            unanswered: 0,
         });
         let placement = place(known, &request, &self.hosts[host].id, self.setting.times, &mut self.random);
         placement.hosts.into_iter().map(World::number).collect()
@@ -101,13 +102,13 @@ impl World {
         }
     }
 
-    /// The host that is asked claims the session for itself, or says why not.
+    /// The host that is asked takes the session, or says why not.
     pub(crate) fn on_ask(&mut self, session: usize, from: usize, asked: usize) {
         let this = &self.hosts[asked];
         let (has_room, holder) = (this.has_room(), this.holder());
         self.figures.asks += 1;
         if this.may_act(self.now_ms) && has_room {
-            self.request(asked, Request::Claim { session, holder, from });
+            self.request(asked, Request::Take { session, holder, from });
         } else {
             self.figures.asks_of_full_hosts += u64::from(!has_room);
             self.message(Event::Refuses { session, from });

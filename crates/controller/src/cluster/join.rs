@@ -7,6 +7,7 @@ use super::{
     membership::{Cluster, Membership, PEER_PROTOCOL},
     registers::Registers,
     report::ClusterState,
+    same_times,
 };
 use crate::{config::Config, random, unix_time};
 use anteroom_cluster::{Capacity, Heartbeat, HostLabels, Liveness, RenewDeadline, boottime_ms};
@@ -44,19 +45,21 @@ pub async fn join(config: &Config, store: &Store, run_dir: &Path, profile: HostP
     let resumes = before.as_ref().filter(|before| before.is_of_this_boot() && deadline_file.get() > boottime_ms());
     let resumes = resumes.map(|before| before.incarnation);
     let id = before.map_or_else(|| random::random_id(HostId::from_parts), |before| before.id);
+    let etcd = (config.cluster.liveness() == Liveness::Etcd).then_some(&config.cluster.etcd);
+    let registers = Registers::new(name, etcd, store.clone())?;
+    same_times::require(store, &registers, times, &id).await?;
     let sent_at_ms = boottime_ms();
     let joined = store.join_host(&new_host(config, id.clone(), resumes)).await?;
     HostFile::new(id, joined.holder.incarnation).and_then(|host| host.write(&path)).map_err(file(HOST_FILE))?;
     store.hold_as(Some(joined.holder.clone()));
     // Before anything that others have stored is compared with the time.
     compare_clock(store).await?;
-    let etcd = (config.cluster.liveness() == Liveness::Etcd).then_some(&config.cluster.etcd);
     let membership = Membership {
         name: config.cluster.host_name(),
         times,
         liveness: config.cluster.liveness(),
         profile: heartbeat_of(config, &joined.holder, profile),
-        registers: Registers::new(name, etcd, store.clone())?,
+        registers,
         deadline_file,
         host_file: path,
         holder: Mutex::new(joined.holder.clone()),
@@ -130,11 +133,12 @@ impl Membership {
     }
 
     /// The next heartbeat.
-    pub(super) fn heartbeat(&self, capacity: Capacity) -> Heartbeat {
+    pub(super) fn heartbeat(&self, capacity: impl FnOnce() -> Capacity) -> Heartbeat {
         let mut state = self.state.lock();
         state.heartbeats += 1;
+        let (number, draining) = (state.heartbeats, state.is_draining);
+        drop(state);
         let incarnation = self.holder.lock().incarnation;
-        let draining = state.is_draining;
-        Heartbeat { incarnation, number: state.heartbeats, capacity, draining, ..self.profile.clone() }
+        Heartbeat { incarnation, number, capacity: capacity(), draining, ..self.profile.clone() }
     }
 }

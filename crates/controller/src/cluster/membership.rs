@@ -1,6 +1,6 @@
 //! Until when this host may act, and what it knows about itself and the others.
 
-use super::{registers::Registers, report::ClusterState, sent_sessions::SentSessions};
+use super::{offered_sessions::OfferedSessions, other_hosts::OtherHosts, registers::Registers, report::ClusterState};
 use crate::api_error::ApiError;
 use anteroom_cluster::{ClusterTimes, Heartbeat, Liveness, Mark, RenewDeadline, boottime_ms};
 use anteroom_machine::RenewDeadlineFile;
@@ -28,7 +28,8 @@ pub struct Cluster {
     /// Whether it acts, as tasks see it; the deadline decides.
     pub(super) acts: watch::Sender<bool>,
     refusals: AtomicU64,
-    pub(super) sent: SentSessions,
+    pub(super) offered: OfferedSessions,
+    pub(super) other_hosts: OtherHosts,
 }
 
 /// A host of a cluster.
@@ -72,7 +73,8 @@ impl Cluster {
 
     pub(super) fn new(deadline: RenewDeadline, membership: Option<Membership>) -> Self {
         let acts = watch::Sender::new(deadline.may_act());
-        Self { deadline, membership, acts, refusals: AtomicU64::new(0), sent: SentSessions::default() }
+        let (offered, other_hosts) = Default::default();
+        Self { deadline, membership, acts, refusals: AtomicU64::new(0), offered, other_hosts }
     }
 
     /// Whether this host may act for its sessions now.

@@ -2,7 +2,7 @@
 
 use super::{
     clock,
-    membership::{Cluster, ObservedHost},
+    membership::{Cluster, Membership, ObservedHost},
 };
 use anteroom_cluster::{Liveness, boottime_ms};
 use anteroom_wire::api::HealthStatus;
@@ -64,6 +64,7 @@ pub fn health(cluster: &Cluster) -> Option<(HealthStatus, String)> {
         };
         add(HealthStatus::Degraded, format!("{place}: {error}"));
     }
+    faults_of_others(cluster, member).into_iter().for_each(|fault| add(HealthStatus::Degraded, fault));
     if let Some(error) = &state.read_error {
         add(HealthStatus::Degraded, format!("no host can be fenced, since the hosts cannot be read: {error}"));
     }
@@ -82,6 +83,21 @@ pub fn health(cluster: &Cluster) -> Option<(HealthStatus, String)> {
         add(HealthStatus::Degraded, what);
     }
     Some((status, text))
+}
+
+/// The hosts that are silent, and those that were fenced and have not joined again.
+fn faults_of_others(cluster: &Cluster, member: &Membership) -> Vec<String> {
+    let own = member.holder().host;
+    let others = cluster.hosts();
+    let others = others.iter().filter(|host| host.row.left_at_ms.is_none() && host.row.id != own);
+    let fault = |host: &ObservedHost| match host.silent_ms {
+        _ if host.row.is_fenced() => Some(format!("host {} was fenced and has not joined again", host.row.name)),
+        silent_ms if silent_ms > member.times.renew_deadline_ms() => {
+            Some(format!("host {} is silent for {} s", host.row.name, silent_ms / 1_000))
+        }
+        _ => None,
+    };
+    others.filter_map(fault).collect()
 }
 
 impl Cluster {

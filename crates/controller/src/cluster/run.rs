@@ -7,7 +7,7 @@ use super::{
     registers::{Answered, Registers},
 };
 use crate::{api_error::chain, config::Config, random, session::server_context::ServerContext};
-use anteroom_cluster::{Capacity, Member, Observed, Observer, Verdict, Written, boottime_ms};
+use anteroom_cluster::{Member, Observed, Observer, Verdict, Written, boottime_ms};
 use anteroom_machine::{Machines, StopReason};
 use anteroom_store::{Store, StoreError};
 use anteroom_tunnel::CloseCause;
@@ -38,20 +38,11 @@ async fn send_heartbeats(server_context: &ServerContext, member: &Membership) {
     loop {
         let sent_at_ms = boottime_ms();
         if cluster.may_act() {
-            let heartbeat = member.heartbeat(capacity(server_context));
+            let heartbeat = member.heartbeat(|| server_context.queue.capacity());
             let acknowledged = |by| cluster.acknowledged(member, by, sent_at_ms);
             record_answer(cluster, member, sent_at_ms, member.registers.write(&heartbeat, acknowledged).await);
         }
         pause(member.times.next_heartbeat_ms(u64::from_le_bytes(random::random_bytes()))).await;
-    }
-}
-
-fn capacity(server_context: &ServerContext) -> Capacity {
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Capacity {
-        machines_max: server_context.config().machines.machines_max,
-        machines: number(server_context.machines.count()),
-        waiting: number(server_context.queue.waiting_count()),
     }
 }
 
@@ -201,7 +192,7 @@ async fn ask(server_context: &ServerContext, member: &Membership, config: &Confi
         return false;
     }
     let sent_at_ms = boottime_ms();
-    let report = serde_json::to_string(&member.heartbeat(capacity(server_context))).unwrap_or_default();
+    let report = serde_json::to_string(&member.heartbeat(|| server_context.queue.capacity())).unwrap_or_default();
     let failure = match store.record_heartbeat(&member.holder(), &report).await {
         Ok(true) => return cluster.begin(member, sent_at_ms),
         Ok(false) => {

@@ -222,6 +222,12 @@ mod tests {
             (format!("{POSTGRES}[cluster]\nname = 'a'\nrenew_deadline_s = 4000\n{etcd}"), "renew_deadline_s is 4000"),
             (format!("{POSTGRES}[cluster]\nname = 'a'\npeer_url = 'http://h'\n{etcd}"), "cluster.peer_url"),
             (format!("{POSTGRES}[cluster]\nname = 'a'\n{etcd}username = 'u'\n"), "password_file"),
+            (
+                format!(
+                    "public_url = 'https://h'\n{POSTGRES}[cluster]\nname = 'a'\n{etcd}[tls.acme]\ndomains = ['h']\n"
+                ),
+                "tls.acme cannot be used with [cluster]",
+            ),
             (format!("{POSTGRES}[cluster]\nname = 'a'\n[cluster.etcd]\nendpoints = ['h:1']\n"), "must be http"),
         ] {
             let errors = Config::parse(&text).expect_err(&text);

@@ -20,6 +20,9 @@ settings! {
         /// Machines that the sessions of one caller use at once, external ones included; further sessions of it wait. Default: no
         /// limit. The next free machine goes to the caller that uses the fewest.
         machines_by_caller_max: Option<u32> = None, within 1..=1_000, example "8";
+        /// Machines that are started before a session asks for one, so that it begins at once. They are started while the host starts no
+        /// other machine and has room, and count as machines.
+        warm_target: u32 = 0, within 0..=1_000;
         /// Timeout from the start of a machine's process until it is ready, milliseconds. Default: 15000 with KVM, 60000 under
         /// emulation.
         ready_ms_max: Option<u64> = None, within 100..=600_000, example "30000";

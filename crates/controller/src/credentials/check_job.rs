@@ -81,7 +81,7 @@ async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> 
         || admission::check_capacity(
             &server_context.config(),
             &server_context.image,
-            &server_context.machines,
+            (&server_context.machines, &server_context.warm_machines),
             server_context.queue.permits_in_use(),
         )
         .is_err()

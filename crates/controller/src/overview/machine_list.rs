@@ -30,6 +30,7 @@ pub async fn list_machines(server_context: &ServerContext) -> Result<MachineList
             requested_at: format_rfc3339(id.unix_ms()),
             memory_mib: read_memory_mib(&server_context.machines, &id).await,
             provider: row.as_ref().map(|row| row.provider.clone()),
+            is_warm: row.is_none() && server_context.warm_machines.contains(&id),
             session: row.map(|row| row.id),
             id,
         });

@@ -27,6 +27,7 @@ pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
 use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -42,6 +43,8 @@ pub struct ActiveSession {
     pub started: Instant,
     /// The same moment, milliseconds since 1970.
     pub started_at_ms: u64,
+    /// How long it waited for its first machine before this server started or resumed it.
+    pub waited_before: OnceLock<Duration>,
     /// When its wait in the queue for the first machine ended, if it had to wait.
     pub left_queue: OnceLock<Instant>,
     /// When the session was last used.
@@ -122,6 +125,7 @@ impl ActiveSession {
             id,
             started: Instant::now(),
             started_at_ms: unix_time::now_unix_ms(),
+            waited_before: OnceLock::new(),
             left_queue: OnceLock::new(),
             activity: Arc::new(SessionActivity::new()),
             close_signal,

@@ -16,6 +16,7 @@ pub use limits::{QueueLimits, QueueRejection};
 
 use super::start_times::median_s;
 use crate::admission::shortage::ResourceShortage;
+use anteroom_cluster::Capacity;
 use fair_turns::{FairTurns, Order};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -238,6 +239,13 @@ impl MachineQueue {
     /// How long the session that waits longest has waited; `None`: none waits.
     pub fn longest_wait(&self) -> Option<Duration> {
         self.state().waiting_since.values().next().map(Instant::elapsed)
+    }
+
+    /// How many machines it permits, and how many sessions use or want one.
+    pub fn capacity(&self) -> Capacity {
+        let state = self.state();
+        let waiting = u32::try_from(state.turns.waiting_count()).unwrap_or(u32::MAX);
+        Capacity { machines_max: state.permits, machines: state.in_use, waiting }
     }
 
     /// The number of waiting sessions.

@@ -191,7 +191,9 @@ async fn execute(
         }
         PlannedActionKind::StopMachine(machine) => {
             // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
-            if server_context.sessions.by_machine(machine).is_none() {
+            let is_used =
+                server_context.sessions.by_machine(machine).is_some() || server_context.warm_machines.contains(machine);
+            if !is_used {
                 server_context.machines.stop(machine, StopReason::Orphaned);
             }
         }
@@ -257,6 +259,11 @@ async fn resume_after(
     }
     let provider = grant_host::with_granted_hosts(server_context, &row.id, provider).await?;
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
+    if row.generation == 1 && row.machine.is_none() {
+        let waited_ms = session.started_at_ms.saturating_sub(row.created_at_ms);
+        // Set once, here.
+        let _ = session.waited_before.set(Duration::from_millis(waited_ms));
+    }
     let Some(from) = supervisor_start(server_context, row, why, turn).await? else { return Ok(()) };
     supervisor::spawn_supervisor(server_context, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,

@@ -1,7 +1,9 @@
 //! What all use cases of a server share: the session context, and what runs its machines.
 
 use super::{context::SessionContext, queue::MachineQueue, reconcile::history::ReconcileHistory};
-use crate::{external::ExternalMachines, image::ImageInfo, oidc::Oidc, tls::TlsCertificate};
+use crate::{
+    external::ExternalMachines, image::ImageInfo, oidc::Oidc, tls::TlsCertificate, warm_machines::WarmMachines,
+};
 use anteroom_egress::EgressGate;
 use anteroom_machine::Machines;
 use anteroom_tunnel::CloseSignal;
@@ -15,6 +17,8 @@ pub struct ServerContext {
     pub context: SessionContext,
     /// The machines of this host.
     pub machines: Machines,
+    /// Its machines that wait for a session.
+    pub warm_machines: WarmMachines,
     /// The queue for machines.
     pub queue: MachineQueue,
     /// The image that machines run.

@@ -54,7 +54,7 @@ pub async fn start_session(
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| repeated::idempotency_key(key, request));
     let session_owner = SessionOwner { caller: owner.clone(), user_id: user_id.clone() };
-    let (start_from, external, place) = match allocate(server_context, &session_owner, request).await {
+    let Allocated { start_from, external, choice } = match allocate(server_context, &session_owner, request).await {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
         Err(error) => return repeated::find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
@@ -81,17 +81,34 @@ pub async fn start_session(
         method,
         purpose,
         settings,
-        place,
+        place: choice.place.clone(),
+        machines_by_caller_max: server_context.config().machines.machines_by_caller_max,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let sentence = format!("A session for {}{on} was accepted.", provider.name);
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence);
     let outcome = server_context.store.create_session(&new, entry).await?;
-    if let (CreateSessionOutcome::New(row), Some(start_from)) = (&outcome, start_from) {
-        let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
-        supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
+    if let CreateSessionOutcome::New(row) = &outcome {
+        begin(server_context, row, provider, start_from, choice);
     }
     created_row(outcome, request)
+}
+
+/// Runs a new session here, or offers it to other hosts.
+fn begin(
+    server_context: &ServerContext,
+    row: &SessionRow,
+    provider: Provider,
+    start_from: Option<supervisor::SupervisorStart>,
+    choice: placement::Choice,
+) {
+    match start_from.filter(|_| !row.waits_for_host()) {
+        Some(start_from) => {
+            let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
+            supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
+        }
+        None => drop(server_context.tasks.spawn(placement::offer(server_context.clone(), row.id.clone(), choice))),
+    }
 }
 
 /// The row of the session that was created now, or by the same request before.
@@ -156,22 +173,34 @@ async fn find_renewed(
     Ok(Some(credential))
 }
 
+/// What a new session gets.
+struct Allocated<'a> {
+    /// `None`: it waits for a host of the cluster.
+    start_from: Option<supervisor::SupervisorStart>,
+    external: Option<&'a ExternalMachine>,
+    choice: placement::Choice,
+}
+
 /// Reserves a place in the queue, or selects the external machine. Without a start, the session waits for a host of the cluster.
 async fn allocate<'a>(
     server_context: &'a ServerContext,
     owner: &SessionOwner,
     request: &StartRequest,
-) -> Result<(Option<supervisor::SupervisorStart>, Option<&'a ExternalMachine>, NewSessionPlace), ApiError> {
+) -> Result<Allocated<'a>, ApiError> {
     let Some(name) = &request.machine else {
-        let place = placement::choose(server_context, &request.provider);
-        if place != NewSessionPlace::ThisHost {
+        let choice = placement::choose(server_context, &request.provider, &request.labels)?;
+        if choice.place != NewSessionPlace::ThisHost {
             waiting_sessions::require_place(server_context, owner).await?;
-            return Ok((None, None, place));
+            return Ok(Allocated { start_from: None, external: None, choice });
         }
         admission::require_capacity(server_context)?;
         let ticket = server_context.queue.enqueue(owner)?;
-        return Ok((Some(supervisor::SupervisorStart::Queue { ticket, turn: None }), None, place));
+        let start_from = Some(supervisor::SupervisorStart::Queue { ticket, turn: None });
+        return Ok(Allocated { start_from, external: None, choice });
     };
+    if !request.labels.is_empty() {
+        return Err(ApiError::new(Problem::Malformed, "labels: they choose a host, and an external machine is none"));
+    }
     let machine = server_context.external.get(name).ok_or_else(|| {
         ApiError::new(
             Problem::UnknownMachine,
@@ -181,7 +210,7 @@ async fn allocate<'a>(
     let machine_use = server_context.queue.use_external_machine(owner)?;
     let agent_token = machine.agent_token.clone();
     let start = supervisor::SupervisorStart::External { agent_token, machine_use, turn: None };
-    Ok((Some(start), Some(machine), NewSessionPlace::ThisHost))
+    Ok(Allocated { start_from: Some(start), external: Some(machine), choice: placement::Choice::default() })
 }
 
 /// Joins the line for the credential that the session renews: a use that ended later would replace the new bytes by older ones.

@@ -34,7 +34,12 @@ pub async fn to_session_view(context: &SessionContext, row: &SessionRow) -> Resu
         None => None,
     };
     let cause = failure_cause::cause_of(context, row).await;
-    Ok(assemble(context, row, session.as_deref(), credential.as_ref(), cause))
+    let mut view = assemble(context, row, session.as_deref(), credential.as_ref(), cause);
+    if row.waits_for_host() {
+        let place = context.store.find_place_in_line(&row.id).await?;
+        view.queue_position = Some(u32::try_from(place).unwrap_or(u32::MAX));
+    }
+    Ok(view)
 }
 
 fn assemble(
@@ -48,10 +53,8 @@ fn assemble(
     let state = state.as_ref();
     let providers = context.providers();
     let descriptor = providers.get(&row.provider);
-    let provider = match state {
-        Some(state) => Some(Arc::clone(&state.provider)),
-        None => providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
-    };
+    let resolved = || providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new);
+    let provider = state.map(|state| Arc::clone(&state.provider)).or_else(resolved);
     let provider = provider.as_deref();
     let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
     let progress = state.map(|state| &state.progress);
@@ -112,6 +115,8 @@ fn assemble(
         renews: row.purpose.renewed_credential().cloned(),
         credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, state, credential_use)),
         viewers: state.map_or(0, |state| state.desktop_viewers),
+        host: context.cluster.host_name(row.holder.as_ref()),
+        host_is_silent: false,
     }
 }
 

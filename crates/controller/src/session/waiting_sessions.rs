@@ -6,13 +6,13 @@ use super::{end, placement, queue::SessionOwner, reconcile, server_context::Serv
 use crate::{
     admission,
     api_error::{ApiError, chain},
-    cluster::clock::compare_clock,
+    cluster::{TakeResponse, clock::compare_clock},
     unix_time,
 };
 use anteroom_machine::StopReason;
-use anteroom_store::{StoreError, WaitingSession};
+use anteroom_store::{SessionRow, StoreError, WaitingCounts, WaitingSession};
 use anteroom_tunnel::CloseCause;
-use anteroom_wire::{EndReason, Problem};
+use anteroom_wire::{EndReason, Problem, ProviderId, SessionId, hosts::TakeAnswer};
 use std::time::Duration;
 
 /// How often a host with room looks for waiting sessions: nothing signals that another host has accepted one.
@@ -39,24 +39,70 @@ pub async fn run_pulls(server_context: ServerContext) {
 
 async fn pull_all(server_context: &ServerContext) -> Result<(), StoreError> {
     end_overdue(server_context).await?;
-    while has_room(server_context) && !server_context.stop.is_cancelled() {
-        let Some(id) = server_context.store.pull_session(|waiting| fits(server_context, waiting)).await? else { break };
-        tracing::info!(outcome = "session_taken", session = %id, "waiting session taken by this host");
-        if let Some(row) = server_context.store.get_session(&id).await? {
-            reconcile::take_over(server_context, &row).await?;
+    let machines_max = server_context.config().machines.machines_by_caller_max;
+    loop {
+        let _taking = server_context.cluster.other_hosts().lock_taking().await;
+        if !has_room(server_context) || server_context.stop.is_cancelled() {
+            return Ok(());
         }
+        let fits = |waiting: &WaitingSession| {
+            let WaitingSession { provider, external_machine, placement, .. } = waiting;
+            placement::may_pull(waiting)
+                && fits(server_context, provider, external_machine.as_deref(), placement.as_deref())
+        };
+        let Some(id) = server_context.store.pull_session(machines_max, fits).await? else { return Ok(()) };
+        go_on(server_context, &id).await?;
     }
-    Ok(())
+}
+
+/// Takes a session that another host offers, if this one has room and it fits.
+pub async fn take_offered(server_context: &ServerContext, id: &SessionId) -> TakeResponse {
+    let answer = try_take(server_context, id).await.unwrap_or_else(|error| {
+        tracing::warn!(outcome = "not_taken", session = %id, error = %chain(&error), "offered session not taken");
+        TakeAnswer::Unavailable
+    });
+    TakeResponse { answer, room: server_context.cluster.room(|| server_context.queue.capacity()) }
+}
+
+async fn try_take(server_context: &ServerContext, id: &SessionId) -> Result<TakeAnswer, StoreError> {
+    let _taking = server_context.cluster.other_hosts().lock_taking().await;
+    if server_context.cluster.is_draining() || server_context.stop.is_cancelled() {
+        return Ok(TakeAnswer::Draining);
+    }
+    if !has_room(server_context) {
+        return Ok(TakeAnswer::NoRoom);
+    }
+    let row = server_context.store.get_session(id).await?.filter(SessionRow::waits_for_host);
+    let Some(row) = row else { return Ok(TakeAnswer::NotWaiting) };
+    if !fits(server_context, &row.provider, row.external_machine.as_deref(), row.placement.as_deref()) {
+        return Ok(TakeAnswer::Unsuitable);
+    }
+    let machines_max = server_context.config().machines.machines_by_caller_max;
+    if !server_context.store.take_session(id, machines_max).await? {
+        let row = server_context.store.get_session(id).await?;
+        let waits = row.is_some_and(|row| row.waits_for_host());
+        return Ok(if waits { TakeAnswer::Unsuitable } else { TakeAnswer::NotWaiting });
+    }
+    go_on(server_context, id).await?;
+    Ok(TakeAnswer::Taken)
+}
+
+async fn go_on(server_context: &ServerContext, id: &SessionId) -> Result<(), StoreError> {
+    tracing::info!(outcome = "session_taken", session = %id, "waiting session taken by this host");
+    match server_context.store.get_session(id).await? {
+        Some(row) => reconcile::take_over(server_context, &row).await,
+        None => Ok(()),
+    }
 }
 
 /// Whether a session that is accepted or taken now gets a machine of this host at once. Not while the host has lost contact.
 pub(super) fn has_room(server_context: &ServerContext) -> bool {
     let queue = &server_context.queue;
-    let ServerContext { image, machines, .. } = server_context;
+    let ServerContext { image, machines, warm_machines, .. } = server_context;
     let in_use = queue.permits_in_use();
     server_context.cluster.may_act()
         && queue.free_permits() as usize > queue.waiting_count()
-        && admission::check_capacity(&server_context.config(), image, machines, in_use).is_ok()
+        && admission::check_capacity(&server_context.config(), image, (machines, warm_machines), in_use).is_ok()
 }
 
 /// Requires that the line of waiting sessions has a place for another one of this owner.
@@ -65,28 +111,38 @@ pub(super) fn has_room(server_context: &ServerContext) -> bool {
 /// The line is full, or the share of the caller in it; or the database cannot be read.
 pub(super) async fn require_place(server_context: &ServerContext, owner: &SessionOwner) -> Result<(), ApiError> {
     let limits = &server_context.config().sessions;
-    let (waiting, of_caller) = server_context.store.count_waiting_sessions(&owner.caller).await?;
+    let waiting = server_context.store.count_waiting_sessions(&owner.caller, owner.user_id.as_deref()).await?;
+    let WaitingCounts { all, of_caller, of_user } = waiting;
     if of_caller >= u64::from(limits.queue_by_caller_max) {
         let detail = format!("{of_caller} sessions of this caller wait for a machine (sessions.queue_by_caller_max)");
         return Err(ApiError::new(Problem::CallerQuota, detail));
     }
-    if waiting >= u64::from(limits.queue_max) {
-        let detail = format!("the queue is full ({waiting} sessions waiting)");
+    if of_user >= u64::from(limits.queue_by_user_max) {
+        let detail = format!("{of_user} sessions of this user wait for a machine (sessions.queue_by_user_max)");
+        return Err(ApiError::new(Problem::UserQuota, detail));
+    }
+    if all >= u64::from(limits.queue_max) {
+        let detail = format!("the queue is full ({all} sessions waiting)");
         return Err(ApiError::new(Problem::NoCapacity, detail));
     }
     Ok(())
 }
 
 /// Whether this host has what the session needs.
-fn fits(server_context: &ServerContext, waiting: &WaitingSession) -> bool {
-    if !placement::may_take(server_context, waiting) {
+fn fits(
+    server_context: &ServerContext,
+    provider: &ProviderId,
+    external_machine: Option<&str>,
+    placement: Option<&str>,
+) -> bool {
+    if !placement::fits(server_context, placement) {
         return false;
     }
-    if let Some(name) = &waiting.external_machine {
+    if let Some(name) = external_machine {
         return server_context.external.get(name).is_some();
     }
     let providers = server_context.providers();
-    providers.get(&waiting.provider).is_some_and(|provider| server_context.image.has_tool(&provider.cli))
+    providers.get(provider).is_some_and(|provider| server_context.image.has_tool(&provider.cli))
 }
 
 /// Ends sessions that have waited for a host too long; any host does.

@@ -84,7 +84,8 @@ fn failure(error: &io::Error) -> DeviceFailure {
 }
 
 fn not_permitted(user: String, group: String, mode: u32) -> DeviceFailure {
-    let access = if mode & GROUP_READ_WRITE == GROUP_READ_WRITE {
+    // A user should not join the superuser's group.
+    let access = if mode & GROUP_READ_WRITE == GROUP_READ_WRITE && group != "root" {
         GroupAccess::Granted { group, user: user.clone() }
     } else {
         GroupAccess::OwnerOnly { user: user.clone() }

@@ -25,12 +25,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+/// Where the page sends the provider's answer.
+pub(super) const CALLBACK_PATH: &str = "/api/oidc/callback";
+
 fn provider(app: &App) -> Result<&Oidc, ApiError> {
     app.oidc.as_deref().ok_or_else(|| Problem::OidcNotConfigured.into())
 }
 
-fn requesting(browser: &BrowserInfo, address: ClientAddress) -> RequestingBrowser {
-    RequestingBrowser { key: browser.key.clone(), network: address.limited_network() }
+fn requesting(app: &App, browser: &BrowserInfo, address: ClientAddress) -> RequestingBrowser {
+    let host = app.store.holder().map(|own| own.host);
+    RequestingBrowser { key: browser.key.clone(), network: address.limited_network(), host }
 }
 
 /// Returns the OpenID provider with which people sign in, if there is one.
@@ -59,7 +63,7 @@ pub(super) async fn begin_oidc_sign_in(
 ) -> Result<axum::Json<OidcStart>, ErrorResponse> {
     require_own_origin(&app.auth, &headers)?;
     let browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
-    let authorization_url = provider(&app)?.begin_sign_in(requesting(&browser, address)).await?;
+    let authorization_url = provider(&app)?.begin_sign_in(requesting(&app, &browser, address)).await?;
     Ok(axum::Json(OidcStart { authorization_url }))
 }
 
@@ -86,7 +90,7 @@ pub(super) async fn begin_oidc_confirmation(
         return Err(ApiError::new(Problem::NotABrowser, detail).into());
     };
     let authorization_url =
-        provider(&app)?.begin_confirmation(caller.id, person, requesting(&browser, address)).await?;
+        provider(&app)?.begin_confirmation(caller.id, person, requesting(&app, &browser, address)).await?;
     Ok(axum::Json(OidcStart { authorization_url }))
 }
 

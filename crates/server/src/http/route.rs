@@ -1,14 +1,15 @@
 //! Requests that name a session of another host of the cluster go there, whole; that host checks the caller.
 
-use super::{error_response::ErrorResponse, request_body::read_body};
+use super::{error_response::ErrorResponse, oidc, request_body::read_body};
 use crate::{
     app::App,
     peer::Peer,
     peers::{FromHost, Handshake, NOT_OWNER, Peers, Unreachable},
 };
-use anteroom_controller::{api_error::ApiError, unix_time::now_unix_ms};
+use anteroom_controller::{api_error::ApiError, oidc::host_of_state, unix_time::now_unix_ms};
 use anteroom_wire::{HostId, Problem, SessionId};
 use axum::{
+    body::Body,
     extract::{FromRequestParts, Request, WebSocketUpgrade},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -41,6 +42,9 @@ pub(super) async fn route(
     pattern: Option<&str>,
     request: Request,
 ) -> Routed {
+    if pattern == Some(oidc::CALLBACK_PATH) {
+        return route_answer(app, peer, request).await;
+    }
     let of_session = pattern.is_some_and(|pattern| pattern.starts_with(SESSION_PATH) && pattern != STATIC_PAGE);
     let (Some(peers), Some(session)) = (app.peers.get(), session.filter(|_| of_session)) else {
         return Routed::Here(request);
@@ -63,6 +67,34 @@ pub(super) async fn route(
         Some(_) if is_passed_on => Routed::Answered(not_owner()),
         Some(host) => Routed::Answered(pass_on(app, peers, peer, session, host, request).await),
     }
+}
+
+/// Passes the answer of the OpenID provider on to the host that began the sign-in. If that does not answer, this host says that the
+/// sign-in must begin again.
+async fn route_answer(app: &App, peer: Peer, request: Request) -> Routed {
+    let Some(peers) = app.peers.get().filter(|_| request.extensions().get::<FromHost>().is_none()) else {
+        return Routed::Here(request);
+    };
+    let (mut parts, body) = request.into_parts();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(error) => return Routed::Answered(ErrorResponse(error).into_response()),
+    };
+    let state = serde_json::from_slice::<AnswerState>(&body).ok();
+    let host = state.and_then(|answer| host_of_state(&answer.state));
+    if let Some(host) = host.filter(|host| peers.tls().host() != host && peers.directory.get(host).is_some())
+        && let Ok(mut response) = send(app, peers, peer, &host, &mut parts, &body).await
+    {
+        response.extensions_mut().insert(AnsweredByOwner);
+        return Routed::Answered(response);
+    }
+    Routed::Here(Request::from_parts(parts, Body::from(body)))
+}
+
+/// The part of an answer that names the sign-in.
+#[derive(serde::Deserialize)]
+struct AnswerState {
+    state: String,
 }
 
 /// The other host that holds the session. `None`: this one, or none does.

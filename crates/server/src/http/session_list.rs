@@ -10,7 +10,7 @@ use anteroom_controller::{
     api_error::ApiError,
     caller::Caller,
     overview::verdicts::verdict_of,
-    session::{server_context::ServerContext, view},
+    session::{server_context::ServerContext, views_of_hosts},
 };
 use anteroom_store::{SessionFilter, SessionRow, SessionStates};
 use anteroom_wire::{Problem, ProblemBody, ProviderId, SessionId, api::SessionList, diagnosis::Verdict};
@@ -128,15 +128,14 @@ pub(super) async fn list_sessions(
         None => find_page(&server_context, &caller, &query).await?,
     };
     let total = count(&server_context, &caller, &query).await?;
-    let mut list =
-        SessionList { sessions: Vec::with_capacity(rows.len()), verdicts: BTreeMap::new(), next_cursor, total };
+    let sessions = views_of_hosts::to_session_views(&server_context, &rows).await?;
+    let mut list = SessionList { sessions, verdicts: BTreeMap::new(), next_cursor, total };
     for row in &rows {
         if query.include == Some(Include::Verdict)
             && let Some(verdict) = verdict_of(&server_context, row).await?
         {
             list.verdicts.insert(row.id.clone(), verdict);
         }
-        list.sessions.push(view::to_session_view(&server_context, row).await?);
     }
     Ok(Json(list))
 }

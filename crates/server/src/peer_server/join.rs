@@ -2,7 +2,10 @@
 //!
 //! One line of JSON each way on a TLS connection: no HTTP, because there is nothing else to ask for.
 
-use crate::{app::App, peers::Peers};
+use crate::{
+    app::App,
+    peers::{Peers, ReadAhead},
+};
 use anteroom_audit::{Action, Entry};
 use anteroom_cluster::peer::{Invitation, InvitationSecret, JoinAnswer, JoinRequest};
 use anteroom_controller::{
@@ -25,7 +28,7 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 8 * 1_024;
 const JOIN_MS_MAX: u64 = 5_000;
 
 /// Answers a machine that joins. One without a valid invitation gets nothing.
-pub(super) async fn serve(app: &App, peers: &Arc<Peers>, mut stream: TlsStream<TcpStream>) {
+pub(super) async fn serve(app: &App, peers: &Arc<Peers>, mut stream: TlsStream<ReadAhead<TcpStream>>) {
     let joined = async {
         let request = read_request(&mut stream).await?;
         let answer = answer(app, peers, &request).await?;
@@ -37,7 +40,7 @@ pub(super) async fn serve(app: &App, peers: &Arc<Peers>, mut stream: TlsStream<T
     let _ = tokio::time::timeout(Duration::from_millis(JOIN_MS_MAX), joined).await;
 }
 
-async fn read_request(stream: &mut TlsStream<TcpStream>) -> Option<JoinRequest> {
+async fn read_request(stream: &mut TlsStream<ReadAhead<TcpStream>>) -> Option<JoinRequest> {
     let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES_MAX));
     while !line.ends_with(b"\n") {
         let read = (&mut *stream).take((REQUEST_BYTES_MAX - line.len()) as u64).read_buf(&mut *line).await.ok()?;

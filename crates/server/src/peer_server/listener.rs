@@ -1,9 +1,9 @@
 //! The listener for the other hosts: only they are answered, and machines that join.
 
-use super::{join, own_status};
+use super::{join, questions};
 use crate::{
     app::App,
-    peers::{EndingStream, FromHost, PING_PATH, Peers, certificate_end_ms, take_client},
+    peers::{EndingStream, FromHost, Peers, ReadAhead, TLS_BUFFER_BYTES, certificate_end_ms, take_client},
 };
 use anteroom_cluster::peer::{ALPN_HTTP2, ALPN_JOIN, host_of};
 use anteroom_controller::log::line_budget::SECURITY_TARGET;
@@ -118,11 +118,13 @@ impl PeerListener {
         let accepted = async {
             stream.set_nodelay(true)?;
             rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX).map_err(io::Error::from)?;
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(stream)).await?;
             let is_joining = start.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == ALPN_JOIN));
             let tls = self.peers.tls();
             let config = if is_joining { tls.accept_joining()? } else { tls.accept_hosts()? };
-            Ok::<_, Refused>((start.into_stream(config).await?, is_joining))
+            let mut stream = start.into_stream(config).await?;
+            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+            Ok::<_, Refused>((stream, is_joining))
         };
         let accepted = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), accepted).await;
         let (stream, is_joining) = accepted.map_err(|_| Refused::Slow)??;
@@ -145,7 +147,7 @@ impl PeerListener {
 
     /// Serves a host until it closes, this server stops, the host is removed, or its certificate ends. A connection that became a
     /// WebSocket is not this function's any more, but ends for the last two reasons all the same.
-    async fn serve_host(self, stream: TlsStream<TcpStream>, host: HostId, ends_at_ms: u64) {
+    async fn serve_host(self, stream: TlsStream<ReadAhead<TcpStream>>, host: HostId, ends_at_ms: u64) {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
         let directory = self.peers.directory.clone();
         let stream = TokioIo::new(EndingStream::of_member(stream, host.clone(), ends_at_ms, directory, &self.tasks));
@@ -177,10 +179,10 @@ impl PeerListener {
 
     async fn answer(self, request: Request<Incoming>, host: HostId) -> Result<Response<Body>, Infallible> {
         let (mut parts, body) = request.into_parts();
-        if parts.uri.path() == PING_PATH {
-            let status = serde_json::to_vec(&own_status(&self.app)).unwrap_or_default();
-            return Ok(Response::new(Body::from(status)));
-        }
+        let body = match questions::answer(&self.app, &parts, body).await {
+            Ok(answer) => return Ok(answer),
+            Err(body) => body,
+        };
         let Some(client) = take_client(&mut parts, &self.app.auth.addresses) else {
             return Ok(empty(StatusCode::BAD_REQUEST));
         };

@@ -3,7 +3,7 @@
 use super::listener::PeerListener;
 use crate::{
     app::App,
-    peers::{Directory, Peers},
+    peers::{Directory, OpenChannel, Peers},
 };
 use anteroom_cluster::peer::{Authority, IdentityFiles, PeerTls, new_peer_key};
 use anteroom_controller::{
@@ -55,6 +55,7 @@ pub(crate) async fn start(app: &App, router: Router, tasks: &TaskTracker, state_
     let peers = Peers::new(PeerTls::new(identity), directory.clone(), app.tasks.clone(), app.stop.clone());
     // Set once, here.
     let _ = app.peers.set(Arc::clone(&peers));
+    app.cluster.open_channel(OpenChannel::new(&peers));
     tasks.spawn(PeerListener::new(app, router, Arc::clone(&peers), tasks.clone()).serve(listener));
     app.tasks.spawn(directory.run(app.stop.clone()));
     app.tasks.spawn(keep_certificate(app.clone(), peers, files));

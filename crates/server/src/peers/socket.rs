@@ -10,6 +10,7 @@ use anteroom_cluster::peer::ALPN_HTTP1;
 use anteroom_controller::unix_time::now_unix_ms;
 use anteroom_wire::{HostId, Problem};
 use axum::body::Body;
+use bytes::BufMut;
 use http::{Response, StatusCode, Version};
 use hyper::{
     body::Incoming,
@@ -17,16 +18,14 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::{sleep, timeout},
 };
 
-/// Bytes from the machine that are copied at once.
-const DOWN_BYTES: usize = 64 * 1_024;
-/// Bytes from the viewer that are copied at once.
-const UP_BYTES: usize = 8 * 1_024;
+/// Bytes that are copied at once: a message to a viewer with its head.
+const COPY_BYTES: usize = 72 * 1_024;
 /// Time for the other side to close after one has, milliseconds.
 const CLOSE_MS_MAX: u64 = 2_000;
 /// Time until a connection that was refused is tried again, milliseconds.
@@ -142,11 +141,13 @@ async fn copy(peers: &Peers, link: &LinkGuard, client: Io, owner: Io, reason: Re
             to_client.write_all(&close_frame(code, &reason)).await?;
             to_client.flush().await?;
             // What the viewer still sends must be read, or the frame does not arrive. After its own close frame it waits for the end.
-            let mut buffer = [0; UP_BYTES];
-            while !up_frames.has_closed()
-                && let bytes @ 1.. = from_client.read(&mut buffer).await?
-            {
-                up_frames.follow(&buffer[..bytes]);
+            let mut bytes = Vec::new();
+            while !up_frames.has_closed() {
+                read_some(&mut from_client, &mut bytes).await?;
+                if bytes.is_empty() {
+                    break;
+                }
+                up_frames.follow(&bytes);
             }
             io::Result::Ok(())
         };
@@ -166,36 +167,54 @@ async fn why_closed(peers: &Peers, link: &LinkGuard, reason: &Reason) -> (u16, S
 
 /// Copies until the viewer closes or the host accepts nothing more.
 async fn copy_up(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut Frames) {
-    while let Ok(bytes) = read_some(from, UP_BYTES).await
-        && !bytes.is_empty()
-    {
-        frames.follow(&bytes);
-        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
-            // The other direction has the reason.
-            return std::future::pending().await;
-        }
+    if copy_all(from, to, frames).await.is_err() {
+        // The other direction has the reason.
+        return std::future::pending().await;
     }
     let _ = to.shutdown().await;
 }
 
 /// Copies until the host closes or the viewer accepts nothing more.
 async fn copy_down(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut Frames) {
-    while let Ok(bytes) = read_some(from, DOWN_BYTES).await
-        && !bytes.is_empty()
-    {
-        frames.follow(&bytes);
-        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
-            return;
-        }
-    }
+    let _ = copy_all(from, to, frames).await;
 }
 
-/// The next bytes, at most so many; none: the end. Their buffer exists only while there are some, so that an idle viewer holds none.
-async fn read_some(from: &mut ReadHalf<Io>, bytes_max: usize) -> io::Result<Vec<u8>> {
+/// Copies until nothing more comes.
+///
+/// # Errors
+/// Nothing more can be written.
+async fn copy_all(from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>, frames: &mut Frames) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    while read_some(from, &mut bytes).await.is_ok() && !bytes.is_empty() {
+        frames.follow(&bytes);
+        to.write_all(&bytes).await?;
+        to.flush().await?;
+    }
+    Ok(())
+}
+
+/// Waits for bytes and takes all that are there, at most [`COPY_BYTES`], instead of those in `bytes`; none: the end. TLS gives out one record
+/// at a time. There is no buffer while it waits, so that an idle viewer holds none.
+async fn read_some(from: &mut ReadHalf<Io>, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
     poll_fn(|context| {
-        let mut bytes = Vec::with_capacity(bytes_max);
-        let read = pin!(from.read_buf(&mut bytes)).poll(context);
-        read.map_ok(|_| bytes)
+        bytes.reserve_exact(COPY_BYTES);
+        while bytes.len() < COPY_BYTES {
+            let left = COPY_BYTES - bytes.len();
+            let mut rest = (&mut *bytes).limit(left);
+            let read = pin!(from.read_buf(&mut rest)).poll(context);
+            match read {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Err(error)) if bytes.is_empty() => return Poll::Ready(Err(error)),
+                Poll::Pending if bytes.is_empty() => {
+                    *bytes = Vec::new();
+                    return Poll::Pending;
+                }
+                // An end or error is found again by the next read.
+                Poll::Ready(Ok(0) | Err(_)) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     })
     .await
 }

@@ -96,7 +96,7 @@ impl Connector {
 
     async fn connect_to(&self, url: &Secret) -> Result<AnyConnection, Error> {
         let options = url.expose().parse::<AnyConnectOptions>()?.disable_statement_logging();
-        let mut connection = AnyConnection::connect_with(&options).await?;
+        let mut connection = AnyConnection::connect_with(&options).await.map_err(with_remedy)?;
         let is_standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await?;
         if is_standby {
             return Err(no_server("it is a standby and accepts no writes"));
@@ -190,6 +190,17 @@ pub(crate) async fn name_server(connection: &mut AnyConnection) -> Result<Option
     .fetch_optional(connection)
     .await?;
     Ok(name.map(|name| format!("{name:?}")))
+}
+
+/// A PostgreSQL that was just installed has no certificate, and connections to other hosts need one.
+fn with_remedy(error: Error) -> Error {
+    if let Error::Tls(why) = &error
+        && why.to_string().contains("does not support TLS")
+    {
+        let remedy = "give it a certificate (`ssl = on`), or add `?sslmode=prefer` to database.url where no other can read the network to it";
+        return Error::Tls(format!("{why}: {remedy}").into());
+    }
+    error
 }
 
 fn no_server(text: &str) -> Error {

@@ -2,7 +2,7 @@
 
 use super::{
     application_name,
-    connector::{Connector, Use},
+    connector::{Connector, Use, may_come_back},
     first_connection,
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     copy_tables::copy_tables,
     dialect::{Dialect, Lock},
     error::query_error,
+    keys::GET_KEY_FINGERPRINT,
     restored,
     schema::{self, SCHEMA_VERSION, schema_version},
 };
@@ -40,6 +41,23 @@ impl PostgresDatabase {
     /// It cannot be used.
     pub async fn open(address: &PostgresAddress) -> Result<Self, StoreError> {
         Self::open_for(address, Use::Housekeeping).await
+    }
+
+    /// The fingerprint of the keys with which the database was used; `None`: it was not used yet, or is away for now.
+    ///
+    /// # Errors
+    /// Servers cannot use it, and waiting does not help.
+    pub async fn known_keys(address: &PostgresAddress) -> Result<Option<String>, StoreError> {
+        match Self::open(address).await {
+            Ok(mut database) => {
+                let known = sqlx::query_scalar(GET_KEY_FINGERPRINT).fetch_optional(&mut database.connection).await;
+                database.close().await?;
+                // An error: a new database has no tables.
+                Ok(known.ok().flatten())
+            }
+            Err(StoreError::Open { source, .. }) if may_come_back(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a database which no server uses, and keeps servers from starting with it until this is closed.

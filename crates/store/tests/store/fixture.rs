@@ -119,6 +119,7 @@ impl StoreFixture {
             purpose: SessionPurpose::default(),
             settings: std::collections::BTreeMap::new(),
             place: anteroom_store::NewSessionPlace::ThisHost,
+            machines_by_caller_max: None,
         }
     }
 

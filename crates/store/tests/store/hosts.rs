@@ -68,8 +68,8 @@ async fn a_session_is_held_by_the_host_that_started_it_until_that_is_fenced() {
     let requested = SessionChange::new().with_machine(Some(machine.clone())).with_agent_token(Some(token.clone()));
     let done = a.transition(&row.id, ExpectedState::Active, requested, entry(TimelineKind::MachineRequested)).await;
     assert!(matches!(done.unwrap(), TransitionOutcome::Done { .. }));
-    assert!(!b.take_session(&row.id).await.unwrap());
-    assert!(b.pull_session(|_| true).await.unwrap().is_none());
+    assert!(!b.take_session(&row.id, None).await.unwrap());
+    assert!(b.pull_session(None, |_| true).await.unwrap().is_none());
     require_refused(&fixture, &b, &row, &token).await;
     let refused: Vec<_> = b.next_refused_sessions().await.into_iter().collect();
     assert_eq!(refused, std::slice::from_ref(&row.id));
@@ -85,12 +85,12 @@ async fn a_session_is_held_by_the_host_that_started_it_until_that_is_fenced() {
 
     // Nothing of the fenced host counts any more, before and after another host has taken the session.
     require_refused(&fixture, &a, &row, &token).await;
-    assert!(!a.take_session(&row.id).await.unwrap() && a.pull_session(|_| true).await.unwrap().is_none());
+    assert!(!a.take_session(&row.id, None).await.unwrap() && a.pull_session(None, |_| true).await.unwrap().is_none());
     let new = NewSession { id: session_id(), ..fixture.new_session() };
     let refused = a.create_session(&new, entry(TimelineKind::Accepted)).await;
     assert!(matches!(refused, Err(StoreError::NotHolder(_))));
     assert!(b.get_session(&new.id).await.unwrap().is_none());
-    assert_eq!(b.pull_session(|_| true).await.unwrap(), Some(row.id.clone()));
+    assert_eq!(b.pull_session(None, |_| true).await.unwrap(), Some(row.id.clone()));
     require_refused(&fixture, &a, &row, &token).await;
 
     let taken = b.get_session(&row.id).await.unwrap().unwrap();
@@ -162,7 +162,7 @@ async fn hosts_that_pull_at_once_get_each_waiting_session_once_in_fair_order() {
     let pulls: Vec<_> = (0..20)
         .map(|number| {
             let store = if number % 2 == 0 { b.clone() } else { c.clone() };
-            tokio::spawn(async move { store.pull_session(|_| true).await.unwrap() })
+            tokio::spawn(async move { store.pull_session(None, |_| true).await.unwrap() })
         })
         .collect();
     for pull in pulls {
@@ -180,11 +180,11 @@ async fn a_session_goes_only_to_a_host_that_fits_and_is_not_draining() {
     let ((a, held_by_a), (b, _)) = (server(&fixture, "a").await, server(&fixture, "b").await);
     let placement = Some(r#"{"zone":"north"}"#.to_owned());
     let row = start(&fixture, &a, NewSessionPlace::Waits { placement: placement.clone() }).await;
-    assert!(b.pull_session(|waiting| waiting.placement.is_none()).await.unwrap().is_none());
+    assert!(b.pull_session(None, |waiting| waiting.placement.is_none()).await.unwrap().is_none());
     assert!(a.set_draining(&held_by_a.host, true).await.unwrap());
-    assert!(a.pull_session(|_| true).await.unwrap().is_none() && !a.take_session(&row.id).await.unwrap());
+    assert!(a.pull_session(None, |_| true).await.unwrap().is_none() && !a.take_session(&row.id, None).await.unwrap());
     assert!(a.set_draining(&held_by_a.host, false).await.unwrap());
-    assert!(a.take_session(&row.id).await.unwrap() && !b.take_session(&row.id).await.unwrap());
+    assert!(a.take_session(&row.id, None).await.unwrap() && !b.take_session(&row.id, None).await.unwrap());
     assert_eq!(a.get_session(&row.id).await.unwrap().unwrap().placement, placement);
     assert!(!b.remove_host(&held_by_a.host, NOW).await.unwrap(), "it holds a session");
     let cancelled = SessionChange::new().end_as_cancelled(reason(), NOW);
@@ -193,6 +193,28 @@ async fn a_session_goes_only_to_a_host_that_fits_and_is_not_draining() {
     assert!(!a.record_heartbeat(&held_by_a, "{}").await.unwrap());
     let again = NewHost { id: held_by_a.host.clone(), ..host("a") };
     assert!(matches!(a.join_host(&again).await, Err(StoreError::HostFenced(_))));
+}
+
+#[tokio::test]
+async fn sessions_of_a_caller_count_over_hosts_and_wait_in_one_line() {
+    let fixture = StoreFixture::new().await;
+    let ((a, _), (b, _)) = (server(&fixture, "a").await, server(&fixture, "b").await);
+    let mut rows = Vec::new();
+    for store in [&a, &b, &a] {
+        let new = NewSession { id: session_id(), machines_by_caller_max: Some(1), ..fixture.new_session() };
+        store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap();
+        rows.push(store.get_session(&new.id).await.unwrap().unwrap());
+    }
+    let waits: Vec<_> = rows.iter().map(SessionRow::waits_for_host).collect();
+    assert_eq!(waits, [false, true, true]);
+    let (second, third) = (&rows[1].id, &rows[2].id);
+    assert_eq!((a.find_place_in_line(second).await.unwrap(), b.find_place_in_line(third).await.unwrap()), (1, 2));
+    let counts = a.count_waiting_sessions(&rows[0].owner, rows[0].user_id.as_deref()).await.unwrap();
+    assert_eq!((counts.all, counts.of_caller), (2, 2));
+    assert!(!b.take_session(second, Some(1)).await.unwrap());
+    assert!(b.pull_session(Some(1), |_| true).await.unwrap().is_none());
+    assert!(b.take_session(second, Some(2)).await.unwrap() && !a.take_session(second, None).await.unwrap());
+    assert_eq!(a.find_place_in_line(third).await.unwrap(), 1);
 }
 
 fn reason() -> anteroom_store::Reason {
@@ -234,7 +256,7 @@ async fn a_host_that_restarts_in_time_keeps_its_sessions_and_a_fenced_one_joins_
     let joined = a.join_host(&NewHost { resumes: Some(2), ..again }).await.unwrap();
     assert_eq!((joined.holder.incarnation, joined.is_resumed), (3, false));
     a.hold_as(Some(joined.holder.clone()));
-    assert_eq!(a.pull_session(|_| true).await.unwrap(), Some(row.id.clone()));
+    assert_eq!(a.pull_session(None, |_| true).await.unwrap(), Some(row.id.clone()));
     assert_eq!(a.get_session(&row.id).await.unwrap().unwrap().holder, Some(joined.holder));
     let hosts = a.list_hosts().await.unwrap();
     let shown: Vec<_> = hosts.iter().map(|it| (it.name.as_str(), it.incarnation, it.is_fenced())).collect();
@@ -283,6 +305,6 @@ async fn all_sessions_of_a_fenced_host_are_released_at_once_with_their_entries()
     for id in &released {
         assert_eq!(kinds(&b, id).await, [TimelineKind::Accepted, TimelineKind::HostLost]);
         // Its MAC is valid, so that another host can take it.
-        assert!(b.take_session(id).await.unwrap());
+        assert!(b.take_session(id, None).await.unwrap());
     }
 }

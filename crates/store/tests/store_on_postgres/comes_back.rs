@@ -53,6 +53,7 @@ fn new_session(owner: &CallerId, number: u32) -> NewSession {
         purpose: SessionPurpose::default(),
         settings: BTreeMap::new(),
         place: anteroom_store::NewSessionPlace::ThisHost,
+        machines_by_caller_max: None,
     }
 }
 

@@ -71,10 +71,10 @@ async fn a_start_has_the_same_statements_in_a_cluster_as_alone_and_a_pull_few_mo
     let waits = start(NewSessionPlace::Waits { placement: None }).await;
     // Beginning and end of the transaction, and four statements.
     assert_eq!((alone, here, waits), (6, 6, 6));
-    store.pull_session(|_| true).await.unwrap().unwrap();
+    store.pull_session(None, |_| true).await.unwrap().unwrap();
     start(NewSessionPlace::Waits { placement: None }).await;
     let before = statements(&server);
-    store.pull_session(|_| true).await.unwrap().unwrap();
+    store.pull_session(None, |_| true).await.unwrap().unwrap();
     let pull = statements(&server) - before;
     assert!(pull <= 9, "{pull} statements");
 }
@@ -178,7 +178,7 @@ async fn hosts_that_pull_at_once_get_every_waiting_session_once() {
     let pulls = hosts.iter().map(|host| async move {
         let mut pulled = Vec::new();
         while pulled.len() < SESSIONS {
-            match host.pull_session(|_| true).await.unwrap() {
+            match host.pull_session(None, |_| true).await.unwrap() {
                 Some(session) => pulled.push(session),
                 None if host.list_waiting_sessions(1).await.unwrap().is_empty() => break,
                 // Other hosts were about to get those that were listed.

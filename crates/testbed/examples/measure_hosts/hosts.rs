@@ -1,6 +1,6 @@
 //! Two hosts of a cluster, and a session that the first one holds.
 
-use crate::{desktop, own_server::OwnServer};
+use super::{desktop, own_server::OwnServer};
 use anteroom_server::join_cluster;
 use anteroom_testbed::{ApiClient, ScriptedProvider, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
@@ -18,7 +18,10 @@ use std::{
 };
 
 const LIMITS: &str = "[limits.sessions]\nviewers_max = 4000\n[limits.connections]\nknown_max = 8000\nby_caller_max = 8000\n\
-    [limits.rates]\nticket = { per_s = 5000, burst = 5000 }\n[log]\nlevel = 'info'\n";
+    [limits.rates]\nticket = { per_s = 5000, burst = 5000 }\nstart = { per_s = 500, burst = 500 }\n[log]\nlevel = 'info'\n";
+
+/// Sessions for many viewers.
+const MORE_SESSIONS: usize = 40;
 
 pub(super) struct Hosts {
     /// The host that holds the session.
@@ -28,6 +31,8 @@ pub(super) struct Hosts {
     pub(super) owner: ApiClient,
     pub(super) other: ApiClient,
     pub(super) session: SessionId,
+    /// More sessions of the first host, for many viewers: a session gives out two tickets a second.
+    pub(super) more_sessions: Vec<SessionId>,
     _postgres: OwnServer,
     _files: tempfile::TempDir,
 }
@@ -35,14 +40,17 @@ pub(super) struct Hosts {
 impl Hosts {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let (postgres, files) = (OwnServer::start(&[]).await, tempfile::tempdir()?);
-        let token = files.path().join("token");
-        fs::write(&token, "the-token-of-the-agent-outside")?;
-        fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
-        let desk = format!(
-            "[external_machines.desk]\ndesktop = 'vnc://{}'\nagent_token_file = {token:?}\n",
-            desktop::start().await?
-        );
-        let first = start_host(&postgres, files.path(), "first", &desk).await?;
+        let (address, mut desks) = (desktop::start().await?, String::new());
+        for number in 0..=MORE_SESSIONS {
+            let token = files.path().join(format!("token{number}"));
+            fs::write(&token, format!("the-token-of-the-agent-outside-{number}"))?;
+            fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
+            let desk = format!(
+                "[external_machines.desk{number}]\ndesktop = 'vnc://{address}'\nagent_token_file = {token:?}\n"
+            );
+            desks.push_str(&desk);
+        }
+        let first = start_host(&postgres, files.path(), "first", &desks).await?;
         let mut second = start_host(&postgres, files.path(), "second", "").await?;
         let owner = first.operator_client()?.without_response_recording();
         let made: HostInvitation = owner.post("/api/hosts/invitations", json!({})).await?.parse()?;
@@ -57,13 +65,19 @@ impl Hosts {
             Ok((found == 2).then_some(()))
         };
         eventually("both hosts answer each other", WAIT_MAX, all).await?;
-        let request = StartRequest { machine: Some("desk".to_owned()), ..StartRequest::new("idle") };
-        let session = owner.start_session_with(&request).await?.session.id;
-        Ok(Self { first, second, owner, other, session, _postgres: postgres, _files: files })
+        let mut more_sessions = Vec::new();
+        for number in 0..=MORE_SESSIONS {
+            let request = StartRequest { machine: Some(format!("desk{number}")), ..StartRequest::new("idle") };
+            more_sessions.push(owner.start_session_with(&request).await?.session.id);
+        }
+        let session = more_sessions.remove(0);
+        Ok(Self { first, second, owner, other, session, more_sessions, _postgres: postgres, _files: files })
     }
 
     pub(super) async fn end(self) -> anyhow::Result<()> {
-        self.owner.cancel_session(&self.session).await?;
+        for session in [&self.session].into_iter().chain(&self.more_sessions) {
+            self.owner.cancel_session(session).await?;
+        }
         self.second.stop_and_check_leaks().await?;
         self.first.stop_and_check_leaks().await
     }
@@ -81,7 +95,9 @@ async fn start_host(postgres: &OwnServer, files: &Path, name: &str, more: &str) 
         postgres.directory(),
         files.join("vault.key").display()
     );
-    TestServer::start(TestConfig::with_provider(ScriptedProvider::idle("idle")).with_settings(&settings)).await
+    let mut config = TestConfig::with_provider(ScriptedProvider::idle("idle")).with_settings(&settings);
+    config.machines.program = std::env::var_os("ANTEROOM_MEASURED_PROGRAM").map(Into::into);
+    TestServer::start(config).await
 }
 
 fn host_id(server: &TestServer) -> anyhow::Result<HostId> {

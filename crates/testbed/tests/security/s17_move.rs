@@ -72,6 +72,7 @@ impl Seeder {
             purpose: SessionPurpose::default(),
             settings: BTreeMap::new(),
             place: NewSessionPlace::ThisHost,
+            machines_by_caller_max: None,
         }
     }
 

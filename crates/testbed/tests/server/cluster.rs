@@ -3,12 +3,14 @@
 #[path = "../../../cluster/tests/registers/etcd_cluster.rs"]
 pub(crate) mod etcd_cluster;
 
-use crate::{Flags, postgres::own_server::OwnServer};
+use crate::{Flags, hosts, postgres::own_server::OwnServer};
+use anteroom_controller::limits::PeerLimits;
 use anteroom_machine::ExitReason;
 use anteroom_testbed::{ApiClient, MachineProcesses, TestConfig, TestServer, eventually};
 use anteroom_wire::{
     SessionId,
     api::{Health, HealthStatus},
+    hosts::HostState,
 };
 use etcd_cluster::EtcdCluster;
 use rustix::process::{Signal, kill_process};
@@ -173,13 +175,15 @@ fn machine_counts(servers: &[&TestServer]) -> Vec<usize> {
 
 #[tokio::test]
 async fn sessions_started_at_one_host_are_spread_over_all_on_postgres() {
-    const CLUSTER: &str = "liveness = 'database'\nheartbeat_interval_ms = 300\nrenew_deadline_s = 20\nfence_after_s = 30\n\
-        [machines]\nmachines_max = 8\n";
+    const MACHINES: &str = "[machines]\nmachines_max = 8\n";
     let (postgres, keys, flags) = (OwnServer::start(&[]).await, tempfile::tempdir().unwrap(), Flags::new());
-    let first = start(&postgres, &flags, keys.path(), "first", CLUSTER).await;
-    let second = start(&postgres, &flags, keys.path(), "second", CLUSTER).await;
-    let third = start(&postgres, &flags, keys.path(), "third", CLUSTER).await;
-    wait_health(&first.operator_client().unwrap(), "of 3 hosts").await;
+    let start =
+        async |name| hosts::start_with(&postgres, &flags, keys.path(), name, MACHINES, PeerLimits::default()).await.0;
+    let (first, mut second, mut third) = (start("first").await, start("second").await, start("third").await);
+    let operator = first.operator_client().unwrap();
+    hosts::join(&operator, &mut second).await;
+    hosts::join(&operator, &mut third).await;
+    hosts::wait_hosts(&operator, HostState::Answers, 3).await;
     let (api, servers) = (first.backend_client().unwrap(), [&first, &second, &third]);
     for _ in 0..12 {
         api.start_session("scripted").await.unwrap();

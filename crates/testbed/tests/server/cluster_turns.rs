@@ -43,7 +43,7 @@ async fn credential_is_used_by_one_of_two_hosts_at_a_time_and_is_free_after_a_fe
     let leases: Vec<_> = (0..LEASES)
         .map(|number| {
             let (api, path) = (apis[number % 2].clone(), format!("/api/credentials/{id}/lease"));
-            tokio::spawn(async move { api.post(&path, json!({})).await.unwrap().status })
+            tokio::spawn(async move { api.post(&path, json!({})).await.unwrap() })
         })
         .collect();
     let mut execs = Vec::new();
@@ -55,7 +55,8 @@ async fn credential_is_used_by_one_of_two_hosts_at_a_time_and_is_free_after_a_fe
         assert_eq!(view.credential_use.unwrap().exit_code, Some(0));
     }
     for lease in leases {
-        assert_eq!(lease.await.unwrap(), 200);
+        let answer = lease.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
     }
     issuer.assert_nothing_refused();
     assert!(!twice.exists(), "two commands ran at once");

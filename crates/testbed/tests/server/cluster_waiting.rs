@@ -1,9 +1,14 @@
 //! Sessions that wait for a host: whose turn it is, and any host ends those that waited too long.
 
-use crate::{Flags, cluster::start, postgres::own_server::OwnServer};
+use crate::{Flags, cluster::start, hosts, postgres::own_server::OwnServer};
+use anteroom_cluster::PULL_AFTER_MS;
+use anteroom_controller::limits::PeerLimits;
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX, eventually};
-use anteroom_wire::{MachineId, SessionId, TimelineKind, api::SessionStatus};
-use std::{collections::BTreeSet, time::Duration};
+use anteroom_wire::{MachineId, SessionId, TimelineKind, api::SessionStatus, hosts::HostState};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 const CLUSTER: &str = "liveness = 'database'\nheartbeat_interval_ms = 300\nrenew_deadline_s = 20\nfence_after_s = 30\n";
 /// Time until any host has ended a session that waited too long: it looks once a second.
@@ -63,15 +68,19 @@ async fn session_that_waited_too_long_is_ended_by_another_host_than_the_one_that
 async fn another_owner_waits_behind_at_most_one_of_each_host(waiting: usize) {
     const HOSTS: usize = 3;
     const MACHINES: usize = 2 * HOSTS;
+    const SETTINGS: &str = "[machines]\nmachines_max = 2\n[sessions]\nqueue_max = 5000\nqueue_by_caller_max = 5000\n\
+        [limits.rates]\nstart = { per_s = 5000, burst = 5000 }\nchange = { per_s = 5000, burst = 5000 }\n";
     let (postgres, keys, flags) = (OwnServer::start(&[]).await, tempfile::tempdir().unwrap(), Flags::new());
-    let settings = format!(
-        "{CLUSTER}[machines]\nmachines_max = 2\n[sessions]\nqueue_max = 5000\nqueue_by_caller_max = 5000\n\
-         [limits.rates]\nstart = {{ per_s = 5000, burst = 5000 }}\nchange = {{ per_s = 5000, burst = 5000 }}\n"
-    );
     let mut servers = Vec::new();
     for name in ["first", "second", "third"] {
-        servers.push(start(&postgres, &flags, keys.path(), name, &settings).await);
+        let limits = PeerLimits::default();
+        servers.push(hosts::start_with(&postgres, &flags, keys.path(), name, SETTINGS, limits).await.0);
     }
+    let operator = servers[0].operator_client().unwrap();
+    for server in &mut servers[1..] {
+        hosts::join(&operator, server).await;
+    }
+    hosts::wait_hosts(&operator, HostState::Answers, HOSTS).await;
     let many = servers[0].backend_client().unwrap().without_response_recording();
     let mut running = Vec::new();
     for number in 0..MACHINES {
@@ -83,6 +92,10 @@ async fn another_owner_waits_behind_at_most_one_of_each_host(waiting: usize) {
     }
     let other = servers[1].other_backend_client().unwrap();
     let first = other.start_session("scripted").await.unwrap().session.id;
+    // Until then it is offered to other hosts, and none takes it from the line.
+    let (started, offered) = (Instant::now(), Duration::from_millis(2 * PULL_AFTER_MS));
+    let is_in_line = async || Ok((started.elapsed() > offered).then_some(()));
+    eventually("any host may take it", WAIT_MAX, is_in_line).await.unwrap();
     let mut before = 0;
     for id in &running {
         let at_first = machines(&servers);

@@ -6,10 +6,15 @@ mod acme;
 mod any_command;
 mod auth;
 mod book_commands;
+#[allow(dead_code, reason = "shared with the binary `security`, which uses all of it")]
+#[path = "../security/browser_client.rs"]
+mod browser_client;
 mod client_proxy;
 mod cluster;
 mod cluster_outages;
 mod cluster_sessions;
+mod cluster_shared;
+mod cluster_starts;
 mod cluster_turns;
 mod cluster_waiting;
 mod command_line;
@@ -40,6 +45,9 @@ mod leftover_check;
 mod liveness;
 mod network_namespace;
 mod networks;
+#[allow(dead_code, reason = "shared with the binary `security`, which uses all of it")]
+#[path = "../security/oidc_fixture.rs"]
+mod oidc_fixture;
 mod operating_commands;
 mod operator_socket;
 mod outdated;
@@ -63,11 +71,13 @@ mod sign_in;
 mod slow_viewers;
 mod stopped_commands;
 mod terminal_output;
+mod through_hosts;
 mod timeline;
 mod unfinished_sign_ins;
 mod upgrade;
 mod view_only;
 mod viewers;
+mod warm_machines;
 mod way_out;
 mod webhook;
 mod webhook_credentials;

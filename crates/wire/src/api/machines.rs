@@ -59,6 +59,9 @@ pub struct MachineView {
     /// Its session; `null`: none, for example while it is removed.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub session: Option<SessionId>,
+    /// Whether it was started before a session asked for one, and waits for one (`machines.warm_target`).
+    #[serde(default)]
+    pub is_warm: bool,
     /// The provider of its session.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub provider: Option<ProviderId>,

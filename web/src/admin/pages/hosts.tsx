@@ -33,7 +33,7 @@ function GrantButton({ session, host }: { session: string; host: string }) {
       <span role="status" class="muted">
         {state === "granted" ? "Allowed until the session ends." : "Without a restart, at port 443, until the session ends."}
       </span>
-      {problem === null ? null : <ProblemNote problem={problem} />}
+      {problem && <ProblemNote problem={problem} />}
     </div>
   );
 }

@@ -27,9 +27,9 @@ export function MachinesPage() {
       <ClusterHosts />
       <IsolationNote isolation={health?.isolation ?? null} />
       {list === null ? <Loading problem={list_problem} what="machines" /> : <Machines machines={list.machines} />}
-      {list === null ? null : <Image image={list.image} />}
+      {list && <Image image={list.image} />}
       <Tools />
-      {health === null ? null : <Checks health={health} />}
+      {health && <Checks health={health} />}
     </>
   );
 }

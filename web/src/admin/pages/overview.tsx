@@ -59,7 +59,7 @@ export function OverviewPage({ query }: { query: URLSearchParams }) {
         </>
       )}
       {/* Below the sums, which would move it when they arrive. */}
-      {overview === null && problem === null ? null : <Live list={list} />}
+      {(overview ?? problem) && <Live list={list} />}
     </>
   );
 }
@@ -67,7 +67,7 @@ export function OverviewPage({ query }: { query: URLSearchParams }) {
 function Live({ list }: { list: LiveSessionsState }) {
   return (
     <Panel title="Live sessions" id="live" aside={<a href={hrefOf("sessions")}>All sessions</a>}>
-      {list.problem === null ? null : <ProblemNote problem={list.problem} />}
+      {list.problem && <ProblemNote problem={list.problem} />}
       {list.sessions === null ? (
         list.problem === null ? (
           <Loading problem={null} what="sessions" />
@@ -130,14 +130,14 @@ function Figures({ overview, period }: { overview: Overview; period: string }) {
           tone={host.shortage === null ? "" : "bad"}
         />
       </ul>
-      {host.shortage === null ? null : (
+      {host.shortage !== null && (
         <p class="note bad" role="alert">
           No session is admitted: {host.shortage}.
         </p>
       )}
-      {overview.is_partial ? (
+      {overview.is_partial && (
         <p class="note warn">The period has more sessions than are read. Causes, starts and hosts are of the newest ones.</p>
-      ) : null}
+      )}
     </>
   );
 }

@@ -63,7 +63,7 @@ export function SessionPage({ id }: { id: string }) {
         <SessionState session={session} verdict={diagnosis?.verdict} />
         {ended ? null : <LiveMark is_live={stream_status !== "connecting" && stream_status !== "lost"} />}
       </div>
-      {problem === null ? null : <ProblemNote problem={problem} />}
+      {problem && <ProblemNote problem={problem} />}
       <Actions session={session} />
       <div class="panels">
         <Facts session={session} timeline={timeline} />
@@ -97,7 +97,7 @@ const QUESTIONS: Record<Question, ConfirmDialogTexts> = {
   link: {
     question: "Make a new link?",
     detail:
-      "The first browser that opens it can act in this session as its person. Browsers that are in the session stay, and a link that was not used yet stays valid until it expires.",
+      "The first browser that opens it can act in this session as its person. Browsers in the session stay, and so does an unused link until it expires.",
     confirm: "Make a link",
     cancel: "Do not",
   },
@@ -147,15 +147,15 @@ function Actions({ session }: { session: SessionView }) {
           Support bundle
         </button>
       </div>
-      {problem === null ? null : <ActionProblem problem={problem} />}
-      {link === null ? null : (
+      {problem && <ActionProblem problem={problem} />}
+      {link && (
         <div class="note row" data-link>
           <span>This link works once. Send it to the person; it lets its browser act in the session.</span>
           <code>{link}</code>
           <CopyButton text={link} name="the link" />
         </div>
       )}
-      {asked === null ? null : (
+      {asked && (
         <ConfirmDialog
           {...QUESTIONS[asked]}
           onChoice={(choice) => {

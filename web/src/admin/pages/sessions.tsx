@@ -57,7 +57,7 @@ function SessionList({ query }: { query: URLSearchParams }) {
         <LiveMark />
       </div>
       <Filters query={query} />
-      {problem === null ? null : <ProblemNote problem={problem} />}
+      {problem && <ProblemNote problem={problem} />}
       {sessions === null ? (
         problem === null ? (
           <Loading problem={null} what="sessions" />
@@ -73,7 +73,7 @@ function SessionList({ query }: { query: URLSearchParams }) {
           ) : (
             <SessionTable sessions={sessions} verdicts={verdicts} />
           )}
-          {next === null ? null : (
+          {next && (
             <button type="button" class="small" onClick={() => void live.loadMore()}>
               Older sessions
             </button>

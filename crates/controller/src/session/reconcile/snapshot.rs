@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
-/// in its session's state before it is started.
+/// in its session's state before it is started. Warm machines have none and are left alone.
 pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<ReconcileSnapshot, StoreError> {
     let now_ms = unix_time::now_unix_ms();
     let machines = server_context.machines.list().into_iter().filter(|(_, state)| match state {
@@ -30,7 +30,9 @@ pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<R
     });
     let rows = rows.collect();
     let machines = machines.into_iter().map(|machine| {
-        let is_supervised = server_context.sessions.by_machine(&machine).is_some();
+        // In this order: a machine that a session takes is a warm one until it is in the session's state.
+        let is_supervised =
+            server_context.warm_machines.contains(&machine) || server_context.sessions.by_machine(&machine).is_some();
         (machine, is_supervised)
     });
     let machines = machines.collect();

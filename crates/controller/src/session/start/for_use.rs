@@ -11,7 +11,7 @@ use crate::{
     caller::{Action, Caller},
     credentials, random,
     session::server_context::ServerContext,
-    unix_time,
+    unix_time::{self, UnixMs},
 };
 use anteroom_audit::Subject;
 use anteroom_store::{
@@ -86,15 +86,14 @@ pub(crate) async fn start_credential_use_as(
         purpose: SessionPurpose::UseCredential(uses),
         settings: BTreeMap::new(),
         place: NewSessionPlace::ThisHost,
+        // Its command is on this host, whose queue counts the machines of its caller here.
+        machines_by_caller_max: None,
     };
-    let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
-    let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
     server_context.volatile_execs.store_command(&id, request.argv.clone(), request.attached, |session| {
         server_context.sessions.get(session).is_some()
     });
-    let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with_data(data);
-    match server_context.store.create_session(&new, entry).await? {
+    match server_context.store.create_session(&new, accepted(now, credential, request, by)).await? {
         CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
             let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
@@ -108,6 +107,18 @@ pub(crate) async fn start_credential_use_as(
             Err(ApiError::internal("a new session without idempotency key and external machine exists already"))
         }
     }
+}
+
+/// The first entry of the session's timeline.
+fn accepted(
+    now: UnixMs,
+    credential: &CredentialRow,
+    request: &CredentialUseRequest,
+    by: &CallerId,
+) -> NewTimelineEntry {
+    let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
+    let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
+    NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with_data(data)
 }
 
 /// Records the use in the audit trail before it begins.

@@ -25,6 +25,9 @@ pub(super) fn idempotency_key(key: &str, request: &StartRequest) -> IdempotencyK
     let optional = [("method", &request.method), ("renews", &request.renews)];
     let mut optional: serde_json::Map<_, _> =
         optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    if !request.labels.is_empty() {
+        optional.insert("labels".to_owned(), serde_json::json!(request.labels));
+    }
     if !request.settings.is_empty() {
         optional.insert("settings".to_owned(), serde_json::json!(request.settings));
     }
@@ -63,6 +66,7 @@ mod tests {
             requested(|it| it.machine = Some("key".into())),
             requested(|it| it.method = Some("key".into())),
             requested(|it| it.renews = Some("key".into())),
+            requested(|it| it.labels = [("a".to_owned(), "b".to_owned())].into()),
             requested(|it| it.settings = [("a".to_owned(), "b".to_owned())].into()),
             requested(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
         ];

@@ -96,28 +96,35 @@ impl Supervisor {
 
     async fn request_machine(&mut self) -> Option<Event> {
         self.cancel_job().await;
-        let (machine, token) = (random::random_id(MachineId::from_parts), random::random_token("agt_"));
+        let warm = self.server_context.warm_machines.take(&self.server_context.machines);
+        let is_warm = warm.is_some();
+        let machine = warm.as_ref().map_or_else(|| random::random_id(MachineId::from_parts), |warm| warm.id.clone());
+        let token = random::random_token("agt_");
         let (generation, token_hash) = (self.lifecycle.generation(), Sha256Hex::of_secret(&token));
-        if let Err(error) = self.slot.request(machine.clone(), token) {
+        if let Err(error) = self.slot.request(machine.clone(), token, warm) {
             return Some(out_of_order(&error));
         }
         let current = CurrentMachine::new(MachineHost::ThisServer(machine.clone()), generation, token_hash.clone());
         let progress = Progress::Preparing { stage: Stage::Process };
         self.session.update_state(|state| (state.machine, state.progress) = (Some(current), progress));
         let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
-        self.job = Some(jobs::request_machine(server_context, session, generation, machine, token_hash));
+        self.job = Some(jobs::request_machine(server_context, session, generation, (machine, is_warm), token_hash));
         None
     }
 
     async fn start(&mut self) -> Event {
         // Unless the machine starts, the permit is freed when this returns.
-        let RequestedMachine { id: machine, token, permit } = match self.slot.take_requested() {
+        let RequestedMachine { id: machine, token, permit, warm } = match self.slot.take_requested() {
             Ok(requested) => requested,
             Err(error) => return out_of_order(&error),
         };
         // A restart that was requested before this machine started does not apply to it.
         let _ = self.session.restart_requested.notified().now_or_never();
-        let error = match self.server_context.machines.start(machine.clone()) {
+        let started = match &warm {
+            Some(warm) => Ok(warm.state.clone()),
+            None => self.server_context.machines.start(machine.clone()),
+        };
+        let error = match started {
             Ok(state) => {
                 let started = StartedMachine::new(machine, MachineOrigin::Requested(token), state, permit);
                 self.slot = MachineSlot::Started(started);

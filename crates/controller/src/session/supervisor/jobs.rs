@@ -141,7 +141,7 @@ pub(super) fn request_machine(
     server_context: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
-    machine: MachineId,
+    (machine, is_warm): (MachineId, bool),
     token_hash: Sha256Hex,
 ) -> Job {
     let mut change = SessionChange::new()
@@ -151,17 +151,27 @@ pub(super) fn request_machine(
         .with_claimed_generation(None)
         .with_cli_started(false);
     // The wait for the first machine does not count as duration of the session.
-    if generation == 1 && session.started.elapsed() >= QUEUE_WAIT_MIN && session.left_queue.set(Instant::now()).is_ok()
-    {
+    let waited = session.started.elapsed() + session.waited_before.get().copied().unwrap_or_default();
+    if generation == 1 && waited >= QUEUE_WAIT_MIN && session.left_queue.set(Instant::now()).is_ok() {
         let session_ms_max = server_context.config().sessions.session_s_max.saturating_mul(1_000);
         change = change.with_deadline(now_unix_ms() + session_ms_max);
     }
     Job::writing(async move {
         // Its keeper would end it at once.
         server_context.cluster.wait_may_act().await;
+        let host = server_context.cluster.host_name(server_context.store.holder().as_ref());
         let entry = || {
-            timeline::new_entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
-                .with_data(json!({ "machine": machine, "generation": generation }))
+            let mut data = json!({ "machine": machine, "generation": generation });
+            let on = host.as_ref().map_or_else(String::new, |host| {
+                data["host"] = json!(host);
+                format!(" on host {host}")
+            });
+            let mut sentence = format!("Machine {generation} was requested{on}.");
+            if is_warm {
+                data["warm"] = true.into();
+                sentence.push_str(" It was started before.");
+            }
+            timeline::new_entry(TimelineKind::MachineRequested, sentence).with_data(data)
         };
         write(&server_context, &session, change, entry, Event::RequestRecorded).await.into()
     })

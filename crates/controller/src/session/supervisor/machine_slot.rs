@@ -5,12 +5,16 @@
 //!                  ├─▶ Permitted{permit} ─▶ Requested{id, token, permit} ─▶ Started{id, watch, permit} ─▶ Removed{exit} ─▶ Empty
 //!  Empty ──────────┘                                                             ▲
 //!                                            (adopted from an earlier server) ───┘
+//!                                            (a warm machine is requested and started in the same way, and runs already)
 //! ```
 //!
 //! The permit is freed when the machine is removed: another session may then start one.
 
 use super::exit_record::ExitRecord;
-use crate::session::queue::{MachinePermit, QueueTicket};
+use crate::{
+    session::queue::{MachinePermit, QueueTicket},
+    warm_machines::TakenMachine,
+};
 use anteroom_machine::{ExitReason, Receipt, State};
 use anteroom_wire::{MachineId, Secret};
 use tokio::{sync::watch, time::Instant};
@@ -39,6 +43,8 @@ pub(super) struct RequestedMachine {
     pub(super) id: MachineId,
     pub(super) token: Secret,
     pub(super) permit: MachinePermit,
+    /// It runs already.
+    pub(super) warm: Option<TakenMachine>,
 }
 
 /// A machine that was started and is not removed.
@@ -94,10 +100,15 @@ impl MachineSlot {
     ///
     /// # Errors
     /// There is no permit.
-    pub(super) fn request(&mut self, id: MachineId, token: Secret) -> Result<(), SlotError> {
+    pub(super) fn request(
+        &mut self,
+        id: MachineId,
+        token: Secret,
+        warm: Option<TakenMachine>,
+    ) -> Result<(), SlotError> {
         match std::mem::take(self) {
             Self::Permitted(permit) => {
-                *self = Self::Requested(RequestedMachine { id, token, permit });
+                *self = Self::Requested(RequestedMachine { id, token, permit, warm });
                 Ok(())
             }
             other @ (Self::Empty | Self::Queued(_) | Self::Requested(_) | Self::Started(_) | Self::Removed(_)) => {
@@ -277,10 +288,10 @@ mod tests {
         let queue = queue();
         let token = || Secret::new("agt_token".to_owned());
         let mut slot = MachineSlot::default();
-        assert!(matches!(slot.request(machine(), token()), Err(SlotError::NoPermit)));
+        assert!(matches!(slot.request(machine(), token(), None), Err(SlotError::NoPermit)));
         slot = MachineSlot::Permitted(permit(&queue));
         assert!(matches!(slot.take_requested(), Err(SlotError::NotRequested)));
-        slot.request(machine(), token()).unwrap();
+        slot.request(machine(), token(), None).unwrap();
         let requested = slot.take_requested().unwrap();
         assert_eq!((requested.id.clone(), queue.free_permits()), (machine(), 0));
         drop(requested);

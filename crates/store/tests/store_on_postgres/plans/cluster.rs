@@ -22,17 +22,20 @@ pub(super) async fn of_hosts(fixture: &StoreFixture) {
     store.record_session_use(&here, NOW + 1, None).await.unwrap();
     let waits = NewSessionPlace::Waits { placement: None };
     start(fixture, waits.clone()).await;
-    store.count_waiting_sessions(&fixture.owner).await.unwrap();
+    store.count_waiting_sessions(&fixture.owner, None).await.unwrap();
     store.list_overdue_waiting_sessions(NOW, NOW).await.unwrap();
-    store.pull_session(|_| true).await.unwrap().unwrap();
+    store.pull_session(None, |_| true).await.unwrap().unwrap();
     let waiting = start(fixture, waits).await;
-    assert!(store.take_session(&waiting).await.unwrap());
+    store.find_place_in_line(&waiting).await.unwrap();
+    let limited = NewSession { id: session_id(), machines_by_caller_max: Some(9), ..fixture.new_session() };
+    fixture.create(&limited).await;
+    assert!(store.take_session(&waiting, None).await.unwrap());
     // The host has taken the session that was there before the cluster, too.
-    assert_eq!(store.list_held_sessions().await.unwrap().len(), 4);
+    assert_eq!(store.list_held_sessions().await.unwrap().len(), 5);
     store.count_sessions_by_host().await.unwrap();
     turns(store, &waiting).await;
     let fence = Fence { host: &first.host, incarnation: first.incarnation, silent_ms: 0, by: "second", at_ms: NOW };
-    assert_eq!(store.fence_host(&fence).await.unwrap().unwrap().len(), 4);
+    assert_eq!(store.fence_host(&fence).await.unwrap().unwrap().len(), 5);
     store.hold_as(None);
 }
 
@@ -59,6 +62,8 @@ pub(super) async fn rest(fixture: &StoreFixture) {
         overlap_ms: HOUR,
     };
     store.rotate_api_token(&fixture.owner, &rotation).await.unwrap();
+    store.set_cluster_times("{}", None).await.unwrap();
+    store.get_cluster_times().await.unwrap();
     let second = join(store, "second").await;
     store.set_draining(&second.host, true).await.unwrap();
     store.remove_host(&second.host, NOW).await.unwrap();

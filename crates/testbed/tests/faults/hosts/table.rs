@@ -129,7 +129,7 @@ pub(crate) const CERTIFICATE_EXPIRED: Row = Row {
 pub(crate) const REMOVED: Row = lost(
     "link cut past the fence and the host removed, then its link connected again",
     CONTACT_LOST,
-    "health: `was fenced or removed from the cluster`; log of others: `peer_refused`",
+    "health: `removed from the cluster`; log of others: `peer_refused`",
 );
 
 /// The rows of the document.

@@ -73,13 +73,16 @@ impl WarmMachines {
     /// or other settings of machines, are removed; the next reconciliation stops such machines.
     ///
     /// # Errors
-    /// The directory cannot be created or read, or a file in it cannot be removed.
+    /// The directory cannot be read, or a file in it cannot be removed.
     pub fn open(config: &Config, image_hash: &str, machines: &Machines) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
         let (directory, made_of) = (config.state_dir.join(DIRECTORY), format!("{image_hash}\n{:?}", config.machines));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let mut found = BTreeMap::new();
-        for entry in fs::read_dir(&directory)? {
+        let entries = match fs::read_dir(&directory) {
+            // It is created with the first warm machine.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries?.collect(),
+        };
+        for entry in entries {
             let path = entry?.path();
             let id = path.file_name().and_then(|name| name.to_str()?.parse::<MachineId>().ok());
             let is_usable = |id: &MachineId| machines.watch(id).is_some_and(|state| is_alive(&state.borrow()));
@@ -183,6 +186,8 @@ impl WarmMachines {
 
     /// Enters a machine that is about to be started.
     pub(crate) fn enter(&self, id: &MachineId) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0.directory)?;
         self.machines().insert(id.clone(), Use::Waiting);
         fs::write(self.file_of(id), &self.0.made_of).inspect_err(|_| _ = self.machines().remove(id))
     }

@@ -21,8 +21,8 @@ pub enum JoinError {
     Etcd(String),
     /// An operator removed this host.
     #[error(
-        "this host ({0}) was removed from the cluster: to use the machine as a new host, delete `host.json` in the state directory, then \
-         join with a new invitation (`anteroom host join`)"
+        "this host ({0}) was removed from the cluster: to use the machine as a new host, delete `host.json` and `cluster/` \
+         in the state directory, then join with a new invitation (`anteroom host join`)"
     )]
     Removed(HostId),
     /// The database.
